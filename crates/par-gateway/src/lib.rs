@@ -1,0 +1,1 @@
+//! Sends a call to a ready replica; waits for one if there is none.

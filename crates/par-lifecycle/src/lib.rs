@@ -1,0 +1,1 @@
+//! Given what is wanted and what happened, what to do next.

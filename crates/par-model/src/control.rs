@@ -1,0 +1,134 @@
+//! What supervisor and worker say to each other: one JSON object a line, over the socket that the worker has as
+//! its standard input. The first line is the [`WorkerSpec`]; the end of the stream is the end of the supervisor.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::log::LogLine;
+use crate::{AgentId, ReplicaId};
+
+/// The longest line on the control socket. A worker cuts what it says to fit.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// All that a worker needs to know. Has no `Debug`: environment values may be secrets.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    pub agent: AgentId,
+    pub replica: ReplicaId,
+    /// What the deployer calls the package, such as `hello@0.1.0`.
+    pub package_id: String,
+    /// The unpacked, verified package.
+    pub package: PathBuf,
+    /// What the deployer gave: above everything in the package, below the runtime's own variables.
+    pub env: IndexMap<String, String>,
+    pub host: std::net::IpAddr,
+    /// The agent's HTTP port; its gRPC port is [`WorkerSpec::grpc_port`].
+    pub port: u16,
+    pub grpc_port: u16,
+    /// Where the worker also listens, for the supervisor.
+    pub socket: Option<PathBuf>,
+    /// Where the worker reaches the supervisor for calls to other agents.
+    pub supervisor_socket: Option<PathBuf>,
+    /// What agents are told, such as `http://127.0.0.1:8000`.
+    pub supervisor_url: String,
+    pub folders: Folders,
+    pub python: Option<PathBuf>,
+    pub limits: CallLimits,
+}
+
+/// Folders of the state directory that a worker uses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Folders {
+    /// Dependency environments, shared by all agents.
+    pub environments: PathBuf,
+    /// The Python side of the runtime, written there by the supervisor.
+    pub python: PathBuf,
+    /// The agent's own, writable: its HOME.
+    pub workspace: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct CallLimits {
+    /// Calls that the agent works on at one time.
+    pub concurrency: u32,
+    /// Calls that wait for one of those places.
+    pub queue: u32,
+    /// Deadline of a call that names none.
+    pub deadline: Duration,
+    /// Largest JSON body of a call or answer, in bytes.
+    pub body: u64,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            queue: 1024,
+            deadline: Duration::from_secs(60),
+            body: 64 << 20,
+        }
+    }
+}
+
+/// What a worker tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+pub enum Report {
+    /// It is still preparing; people like to know with what.
+    Progress { message: String },
+    /// The dependencies are there; the agent's code begins to load.
+    Prepared,
+    /// The agent answers.
+    Ready { agent_pid: u32 },
+    Log { line: LogLine },
+    /// Lines were dropped because they came faster than they could be kept.
+    LogsDropped { lines: u64 },
+    /// Why the worker is about to end.
+    Ending { cause: EndCause },
+}
+
+/// Why an incarnation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum EndCause {
+    /// The agent could not be loaded; trying again would not help.
+    LoadFailed { reason: String, traceback: Option<String> },
+    /// The dependencies could not be installed.
+    DependenciesFailed { reason: String },
+    /// Its ports were taken by somebody else meanwhile.
+    PortTaken { port: u16 },
+    /// It did not become ready in time.
+    StartTimedOut { after: Duration },
+    Exit { code: i32 },
+    Signal { signal: i32, name: String },
+    /// The worker was asked to end, and did.
+    Asked,
+    /// The worker itself failed.
+    Worker { reason: String },
+}
+
+impl std::fmt::Display for EndCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::LoadFailed { reason, .. } => write!(f, "{reason}"),
+            Self::DependenciesFailed { reason } => write!(f, "dependencies: {reason}"),
+            Self::PortTaken { port } => write!(f, "port {port} was taken by another program"),
+            Self::StartTimedOut { after } => write!(f, "not ready within {after:?}"),
+            Self::Exit { code } => write!(f, "exited with code {code}"),
+            Self::Signal { name, .. } => write!(f, "ended by {name}"),
+            Self::Asked => write!(f, "stopped"),
+            Self::Worker { reason } => write!(f, "the worker failed: {reason}"),
+        }
+    }
+}
+
+/// What a supervisor asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Take no new calls, finish those in flight, say goodbye to the agent, end.
+    Drain { within: Duration },
+}

@@ -1,0 +1,80 @@
+//! One failure vocabulary for calls, one table that puts it on every wire.
+
+use std::time::Duration;
+
+use crate::AgentId;
+
+/// Why a call got no answer of the agent's own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    #[error("Agent {0} not found")]
+    UnknownAgent(String),
+    #[error("Agent {0} unavailable")]
+    NotReady(AgentId),
+    #[error("Export '{0}' not found")]
+    UnknownExport(String),
+    #[error("Not Found")]
+    UnknownPath,
+    #[error("Method Not Allowed")]
+    WrongMethod,
+    #[error("the body is not JSON: {0}")]
+    BadJson(String),
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("the body is larger than {limit} bytes")]
+    BodyTooLarge { limit: u64 },
+    #[error("Request timeout")]
+    DeadlineExceeded(Duration),
+    #[error("Too many calls in flight; try again later")]
+    Overloaded,
+    #[error("more than {0} agents called each other for one call")]
+    TooManyHops(u32),
+    #[error("the agent ended while it answered: {0}")]
+    AgentGone(String),
+    /// The handler raised, or answered what is not JSON.
+    #[error("{0}")]
+    Handler(String),
+    #[error("this call was given up by its caller")]
+    Cancelled,
+}
+
+impl CallError {
+    /// HTTP status and gRPC code, decided side by side so that they cannot drift.
+    pub fn on_the_wire(&self) -> (u16, i32) {
+        match self {
+            Self::UnknownAgent(_) | Self::UnknownExport(_) | Self::UnknownPath => (404, 5),
+            Self::WrongMethod => (405, 12),
+            Self::BadJson(_) | Self::BadRequest(_) => (400, 3),
+            Self::BodyTooLarge { .. } => (413, 8),
+            Self::NotReady(_) => (503, 14),
+            Self::Overloaded => (503, 8),
+            Self::DeadlineExceeded(_) => (504, 4),
+            Self::TooManyHops(_) => (508, 9),
+            Self::AgentGone(_) => (502, 14),
+            Self::Handler(_) => (500, 2),
+            Self::Cancelled => (499, 1),
+        }
+    }
+
+    pub fn http_status(&self) -> u16 {
+        self.on_the_wire().0
+    }
+
+    /// The body of every refusal: `{"detail": …}`.
+    pub fn to_json(&self) -> String {
+        crate::api::detail(&self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_json_object_with_a_detail() {
+        assert_eq!(
+            CallError::UnknownAgent("ghost".to_owned()).to_json(),
+            r#"{"detail":"Agent ghost not found"}"#
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! Header names of our own. Those that say who calls are set by us and stripped wherever they arrive.
+
+/// Asks for another deadline than the agent's own: seconds, decimals allowed.
+pub const REQUEST_TIMEOUT: &str = "x-request-timeout";
+/// The agent that calls, set by the supervisor from the channel on which the call came.
+pub const CALLER: &str = "x-par-caller";
+/// How many agents have called each other for this call.
+pub const HOPS: &str = "x-par-hops";
+/// The path under which the agent is reached, such as `/agents/hello`.
+pub const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
+
+/// Agents that may call each other for one call.
+pub const MAX_HOPS: u32 = 16;

@@ -1,0 +1,18 @@
+//! The nouns of Multi-PAR: names, ids, specs, statuses, the failure table, API bodies.
+//!
+//! Everything here is a plain value. No clock, no socket, no process: the supervisor and the
+//! worker meet in these words and share no other code.
+
+pub mod api;
+pub mod control;
+pub mod failure;
+pub mod headers;
+pub mod id;
+pub mod log;
+pub mod policy;
+pub mod status;
+
+pub use failure::CallError;
+pub use id::{AgentId, PackageDigest, ProcessId, ReplicaId, Version};
+pub use policy::{RestartMode, RestartPolicy};
+pub use status::ProcessState;

@@ -1,0 +1,1 @@
+//! An APKG becomes a verified, unpacked, content-addressed package with its environment.

@@ -1,0 +1,1 @@
+//! The daemon: performs what the lifecycle decides; control API, gateway.

@@ -1,0 +1,1 @@
+//! Logs begin and end here.

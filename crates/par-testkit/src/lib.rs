@@ -1,0 +1,1 @@
+//! Builds packages and whole systems for tests; holds the arrows as a test.

@@ -1,0 +1,1 @@
+//! One agent's process: its surfaces, its adapter.

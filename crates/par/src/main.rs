@@ -1,0 +1,2 @@
+//! Multi-PAR: hosts many AI agents on a machine.
+fn main() {}
