@@ -1,8 +1,8 @@
 //! Bodies of the control API (port 8000), shared by the supervisor that answers and the command line that asks.
 
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 use crate::log::{Level, Stream};
@@ -28,7 +28,7 @@ pub struct SpawnRequest {
     pub package_path: String,
     /// Above everything the package sets, below the runtime's own variables.
     #[serde(default)]
-    pub env_vars: IndexMap<String, String>,
+    pub env_vars: BTreeMap<String, String>,
     #[serde(flatten)]
     pub options: SpawnOptions,
 }
@@ -72,7 +72,10 @@ pub struct Done {
 
 impl Done {
     pub fn success() -> Self {
-        Self { status: "success".to_owned(), message: None }
+        Self {
+            status: "success".to_owned(),
+            message: None,
+        }
     }
 }
 
@@ -83,7 +86,7 @@ pub struct SupervisorStatus {
     pub supervisor: String,
     /// Grows by at least one with every change of any agent.
     pub generation: u64,
-    pub processes: IndexMap<String, ProcessStatus>,
+    pub processes: BTreeMap<String, ProcessStatus>,
     /// Ids of the agents that take calls now.
     pub routes: Vec<String>,
 }
@@ -159,7 +162,7 @@ pub struct FleetHealth {
     pub status: String,
     pub total_agents: usize,
     pub healthy_agents: usize,
-    pub agent_health: IndexMap<String, AgentHealth>,
+    pub agent_health: BTreeMap<String, AgentHealth>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -170,8 +173,12 @@ pub enum AgentHealth {
         #[schema(value_type = Object)]
         details: Value,
     },
-    Unhealthy { status_code: u16 },
-    Error { error: String },
+    Unhealthy {
+        status_code: u16,
+    },
+    Error {
+        error: String,
+    },
 }
 
 /// `GET /runtime/health`
@@ -213,10 +220,20 @@ pub struct LogExtra {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum DeployEvent {
-    Checked { package_id: String, package_digest: String, warnings: Vec<String> },
-    Progress { message: String },
+    Checked {
+        package_id: String,
+        package_digest: String,
+        warnings: Vec<String>,
+    },
+    Progress {
+        message: String,
+    },
     Deployed(Deployed),
-    Failed { detail: String, #[serde(default, skip_serializing_if = "Option::is_none")] traceback: Option<String> },
+    Failed {
+        detail: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceback: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

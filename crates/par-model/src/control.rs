@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::log::LogLine;
 use crate::{AgentId, ReplicaId};
@@ -23,7 +23,7 @@ pub struct WorkerSpec {
     /// The unpacked, verified package.
     pub package: PathBuf,
     /// What the deployer gave: above everything in the package, below the runtime's own variables.
-    pub env: IndexMap<String, String>,
+    pub env: BTreeMap<String, String>,
     pub host: std::net::IpAddr,
     /// The agent's HTTP port; its gRPC port is [`WorkerSpec::grpc_port`].
     pub port: u16,
@@ -78,16 +78,26 @@ impl Default for CallLimits {
 #[serde(tag = "report", rename_all = "snake_case")]
 pub enum Report {
     /// It is still preparing; people like to know with what.
-    Progress { message: String },
+    Progress {
+        message: String,
+    },
     /// The dependencies are there; the agent's code begins to load.
     Prepared,
     /// The agent answers.
-    Ready { agent_pid: u32 },
-    Log { line: LogLine },
+    Ready {
+        agent_pid: u32,
+    },
+    Log {
+        line: LogLine,
+    },
     /// Lines were dropped because they came faster than they could be kept.
-    LogsDropped { lines: u64 },
+    LogsDropped {
+        lines: u64,
+    },
     /// Why the worker is about to end.
-    Ending { cause: EndCause },
+    Ending {
+        cause: EndCause,
+    },
 }
 
 /// Why an incarnation ended.
@@ -95,19 +105,35 @@ pub enum Report {
 #[serde(tag = "cause", rename_all = "snake_case")]
 pub enum EndCause {
     /// The agent could not be loaded; trying again would not help.
-    LoadFailed { reason: String, traceback: Option<String> },
+    LoadFailed {
+        reason: String,
+        traceback: Option<String>,
+    },
     /// The dependencies could not be installed.
-    DependenciesFailed { reason: String },
+    DependenciesFailed {
+        reason: String,
+    },
     /// Its ports were taken by somebody else meanwhile.
-    PortTaken { port: u16 },
+    PortTaken {
+        port: u16,
+    },
     /// It did not become ready in time.
-    StartTimedOut { after: Duration },
-    Exit { code: i32 },
-    Signal { signal: i32, name: String },
+    StartTimedOut {
+        after: Duration,
+    },
+    Exit {
+        code: i32,
+    },
+    Signal {
+        signal: i32,
+        name: String,
+    },
     /// The worker was asked to end, and did.
     Asked,
     /// The worker itself failed.
-    Worker { reason: String },
+    Worker {
+        reason: String,
+    },
 }
 
 impl std::fmt::Display for EndCause {

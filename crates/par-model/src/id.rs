@@ -169,7 +169,18 @@ mod tests {
         for good in ["a", "0", "agent-a", "a_b", &"x".repeat(63)] {
             assert!(AgentId::from_str(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "_a", "A", "a/b", "..", "a b", "a\0", "ä", &"x".repeat(64)] {
+        for bad in [
+            "",
+            "-a",
+            "_a",
+            "A",
+            "a/b",
+            "..",
+            "a b",
+            "a\0",
+            "ä",
+            &"x".repeat(64),
+        ] {
             assert!(AgentId::from_str(bad).is_err(), "{bad}");
         }
     }
@@ -187,7 +198,10 @@ mod tests {
         let agent = AgentId::from_str("hello").expect("valid");
         let known = |id: &AgentId| *id == agent;
         for word in ["par-hello", "hello"] {
-            assert_eq!(ProcessId::parse(word, known).expect("valid").agent(), &agent);
+            assert_eq!(
+                ProcessId::parse(word, known).expect("valid").agent(),
+                &agent
+            );
         }
     }
 

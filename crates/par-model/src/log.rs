@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
     Debug,
@@ -42,7 +44,9 @@ impl std::str::FromStr for Level {
             "WARNING" | "WARN" => Ok(Self::Warning),
             "ERROR" => Ok(Self::Error),
             "CRITICAL" | "FATAL" => Ok(Self::Critical),
-            _ => Err(format!("`{word}` is no level: debug, info, warning, error or critical")),
+            _ => Err(format!(
+                "`{word}` is no level: debug, info, warning, error or critical"
+            )),
         }
     }
 }

@@ -63,7 +63,9 @@ mod tests {
     #[test]
     fn the_first_restart_is_immediate_and_the_wait_doubles_from_the_second() {
         let policy = RestartPolicy::default();
-        let waits: Vec<u64> = (0..4).map(|attempt| policy.wait(attempt).as_secs()).collect();
+        let waits: Vec<u64> = (0..4)
+            .map(|attempt| policy.wait(attempt).as_secs())
+            .collect();
         assert_eq!(waits, [0, 5, 10, 20]);
     }
 

@@ -186,17 +186,25 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_frame() -> impl Strategy<Value = Frame> {
-        (any::<u32>(), 1_u8..=12, prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(id, kind, body)| Frame {
-            id,
-            kind: Kind::try_from(kind).expect("1 to 12 are kinds"),
-            body: body.into(),
-        })
+        (
+            any::<u32>(),
+            1_u8..=12,
+            prop::collection::vec(any::<u8>(), 0..300),
+        )
+            .prop_map(|(id, kind, body)| Frame {
+                id,
+                kind: Kind::try_from(kind).expect("1 to 12 are kinds"),
+                body: body.into(),
+            })
     }
 
     #[test]
     fn a_frame_that_announces_too_much_is_refused_before_it_is_read() {
         let mut bytes = BytesMut::from(&[0xff_u8, 0xff, 0xff, 0xff, 0, 0, 0, 1, 3][..]);
-        assert!(matches!(FrameCodec.decode(&mut bytes), Err(FrameError::TooLarge(_))));
+        assert!(matches!(
+            FrameCodec.decode(&mut bytes),
+            Err(FrameError::TooLarge(_))
+        ));
     }
 
     proptest! {
