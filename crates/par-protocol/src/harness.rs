@@ -125,7 +125,7 @@ pub enum FailureKind {
 }
 
 /// A call to another agent: `POST /agents/{agent}{path}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outbound {
     pub agent: String,
     /// Such as `/exports/greet` or `/invoke`, percent-encoded.
