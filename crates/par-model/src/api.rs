@@ -52,6 +52,22 @@ pub struct SpawnOptions {
     pub max_restart_delay_seconds: Option<f64>,
 }
 
+/// The field `options` of `POST /supervisor/deploy`; the field `file` with the package's bytes follows it.
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct DeployOptions {
+    /// Without one, the package's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// Without one, the package's `name@version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package_id: Option<String>,
+    /// Above everything the package sets, below the runtime's own variables.
+    #[serde(default)]
+    pub env_vars: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub options: SpawnOptions,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Spawned {
     /// `success`
