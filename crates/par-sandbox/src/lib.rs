@@ -1,1 +1,48 @@
-//! Starts a confined process, says which protections took hold, and ends it with all its descendants.
+//! Starts processes, ours and the agents', and ends them with all their descendants.
+//!
+//! No other crate starts a process. What is done to an agent's process happens after `exec` of the hidden
+//! subcommand `__confine`: single-threaded, never in a forked copy of an async program.
+//!
+//! What takes hold today: a session and process group of its own, an environment made from nothing, no inherited
+//! file descriptor but the channel, no core dumps, no new privileges, a data limit a process, and death with the
+//! worker. What does not hold yet, namespaces, cgroups, Landlock and seccomp, is said by [`protections`].
+
+mod agent;
+mod confine;
+mod exit;
+mod own;
+mod processes;
+mod tool;
+mod tree;
+mod usage;
+
+pub use agent::{AgentCommand, AgentProcess, spawn_agent};
+pub use confine::{Confinement, confine};
+pub use exit::{end_cause, signal_name};
+pub use own::{spawn_own, spawn_worker};
+pub use processes::{ProcessEntry, process_table};
+pub use tool::{Line, ToolError, run_tool};
+pub use tree::{adopt_orphans, descendants, end_strays, kill};
+pub use usage::{Usage, usage};
+
+/// One thing that keeps an agent apart, and whether it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Protection {
+    pub name: &'static str,
+    pub holds: bool,
+}
+
+/// What keeps agents apart from each other and from this machine, and what does not yet.
+pub fn protections() -> [Protection; 8] {
+    let protection = |name, holds| Protection { name, holds };
+    [
+        protection("process of its own", true),
+        protection("clean environment", true),
+        protection("ends with all its descendants", true),
+        protection("no new privileges", true),
+        protection("file system", false),
+        protection("network", false),
+        protection("user of its own", false),
+        protection("system call filter", false),
+    ]
+}

@@ -1,0 +1,62 @@
+//! An agent's process: confined, with one socketpair to its worker as its standard input.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use crate::confine::Confinement;
+
+/// What to run, and in what surroundings. Has no `Debug`: the environment may hold secrets.
+pub struct AgentCommand {
+    pub program: PathBuf,
+    pub arguments: Vec<OsString>,
+    /// All of it: nothing is inherited.
+    pub env: BTreeMap<String, String>,
+    pub folder: PathBuf,
+    pub confinement: Confinement,
+}
+
+pub struct AgentProcess {
+    pub child: Child,
+    pub pid: u32,
+    /// The worker's end of the socketpair.
+    pub channel: UnixStream,
+    pub stdout: ChildStdout,
+    pub stderr: ChildStderr,
+}
+
+/// Starts an agent through `__confine`.
+///
+/// The process dies with the thread that calls this, so call it from one that lives as long as the worker.
+pub fn spawn_agent(command: AgentCommand) -> io::Result<AgentProcess> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let mut confiner = Command::new(std::env::current_exe()?);
+    confiner
+        .arg("__confine")
+        .arg(serde_json::to_string(&command.confinement)?)
+        .arg(command.program)
+        .args(command.arguments)
+        .env_clear()
+        .envs(command.env)
+        .current_dir(command.folder)
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = confiner.spawn()?;
+    let gone = || io::Error::other("the agent's process ended while it was started");
+    Ok(AgentProcess {
+        pid: child.id().ok_or_else(gone)?,
+        channel: UnixStream::from_std(ours)?,
+        stdout: child.stdout.take().ok_or_else(gone)?,
+        stderr: child.stderr.take().ok_or_else(gone)?,
+        child,
+    })
+}
