@@ -117,6 +117,8 @@ pub enum EndCause {
     PortTaken {
         port: u16,
     },
+    /// Every port that agents may have was in use when it was to be started again.
+    NoPortFree,
     /// It did not become ready in time.
     StartTimedOut {
         after: Duration,
@@ -142,6 +144,7 @@ impl std::fmt::Display for EndCause {
             Self::LoadFailed { reason, .. } => write!(f, "{reason}"),
             Self::DependenciesFailed { reason } => write!(f, "dependencies: {reason}"),
             Self::PortTaken { port } => write!(f, "port {port} was taken by another program"),
+            Self::NoPortFree => write!(f, "no port was free to start it again"),
             Self::StartTimedOut { after } => write!(f, "not ready within {after:?}"),
             Self::Exit { code } => write!(f, "exited with code {code}"),
             Self::Signal { name, .. } => write!(f, "ended by {name}"),
