@@ -35,9 +35,6 @@ mod status;
 mod turn;
 mod verdict;
 
-#[cfg(test)]
-mod stories;
-
 pub use command::{Command, Deployment, Refusal, Release};
 pub use event::{Action, Event};
 pub use fleet::Fleet;

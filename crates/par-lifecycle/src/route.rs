@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use par_model::{AgentId, ReplicaId};
 
-use crate::life::{Life, Standing, State, Then, Why};
+use crate::life::{Life, Standing, State, Then};
 
 pub type Routes = BTreeMap<AgentId, Route>;
 
@@ -20,20 +20,10 @@ pub enum Route {
 
 impl Life {
     pub(crate) fn route(&self) -> Route {
-        let soon_if_known = match self.record.standing {
-            Standing::New => Route::Down,
-            Standing::Renewed | Standing::Proven => Route::Soon,
-        };
-        match &self.state {
+        let starts = matches!(self.state, State::Starting(_)) || self.then() == Some(Then::Start);
+        match self.state {
             State::Serving { incarnation, .. } => Route::Ready(incarnation.replica),
-            State::Starting(_)
-            | State::Draining {
-                then: Then::Start, ..
-            }
-            | State::Ending {
-                why: Why::Asked(Then::Start),
-                ..
-            } => soon_if_known,
+            _ if starts && self.record.standing != Standing::New => Route::Soon,
             _ => Route::Down,
         }
     }
