@@ -1,0 +1,7 @@
+//! One rule, one story.
+
+mod asking;
+mod ending;
+mod ports;
+mod starting;
+mod stopping;

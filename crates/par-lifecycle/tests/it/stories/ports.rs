@@ -1,0 +1,119 @@
+//! Who gets which ports, and for how long.
+
+use par_lifecycle::{Command, Event, Refusal, Settings};
+use par_model::control::EndCause;
+use par_model::{ProcessState, RestartMode};
+
+use crate::stage::{CRASH, SECOND, Stage, agent, deployment, only_spawn, settings};
+
+fn taken(port: u16) -> EndCause {
+    EndCause::PortTaken { port }
+}
+
+fn two_ports() -> Settings {
+    Settings {
+        ports: 8001..=8002,
+        ..settings()
+    }
+}
+
+#[test]
+fn a_port_that_somebody_else_has_is_passed_over_and_that_is_no_restart() {
+    let mut stage = Stage::new(settings());
+    let first = stage.deploy("a", deployment(RestartMode::OnFailure));
+    let second = stage.ends_and_restarts(first, taken(8001));
+    assert_ne!(second, first);
+    assert_eq!(stage.incarnation("a").port, 8002);
+    let third = stage.ends_and_restarts(second, taken(8002));
+    assert_eq!(stage.incarnation("a").port, 8003, "none is tried twice");
+    assert_eq!(stage.status("a").restart_count, 0);
+
+    assert_eq!(stage.tell(Event::Exited(third, taken(8003))), []);
+    assert_eq!(stage.status("a").state, ProcessState::Failed);
+    assert_eq!(stage.status("a").error, Some(taken(8003)));
+}
+
+#[test]
+fn an_agent_that_lost_its_port_while_it_was_down_moves_to_another_and_keeps_serving() {
+    let (mut stage, first) = Stage::with_running(deployment(RestartMode::OnFailure));
+    let second = stage.ends_and_restarts(first, CRASH);
+    let third = stage.ends_and_restarts(second, taken(8001));
+    stage.tell(Event::Ready(third));
+    assert_eq!(stage.status("a").state, ProcessState::Running);
+    assert_eq!(stage.incarnation("a").port, 8002);
+    assert_eq!(stage.status("a").restart_count, 1);
+}
+
+#[test]
+fn a_deployment_for_which_no_port_is_free_is_refused_and_leaves_nothing() {
+    let mut stage = Stage::new(two_ports());
+    stage.deploy("a", deployment(RestartMode::OnFailure));
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    let refused = stage.try_ask(Command::Deploy(
+        agent("c"),
+        deployment(RestartMode::OnFailure),
+    ));
+    assert_eq!(refused, Err(Refusal::NoPortFree));
+    assert!(!stage.fleet.status().contains_key("c"));
+}
+
+#[test]
+fn a_restart_for_which_no_port_is_free_fails_with_that_reason() {
+    let mut stage = Stage::new(two_ports());
+    for name in ["a", "b"] {
+        let replica = stage.deploy(name, deployment(RestartMode::OnFailure));
+        stage.tell(Event::Ready(replica));
+    }
+    let second = stage.ends_and_restarts(stage.incarnation("a").replica, CRASH);
+    stage.tell(Event::Exited(second, CRASH));
+    assert_eq!(stage.status("a").state, ProcessState::Crashed);
+    stage.deploy("c", deployment(RestartMode::OnFailure));
+
+    assert_eq!(stage.pass(5 * SECOND), []);
+    assert_eq!(stage.status("a").state, ProcessState::Failed);
+    assert_eq!(stage.status("a").error, Some(EndCause::NoPortFree));
+}
+
+#[test]
+fn a_killed_process_holds_its_ports_until_its_exit_is_seen() {
+    let mut stage = Stage::new(Settings {
+        ports: 8001..=8001,
+        ..settings()
+    });
+    let replica = stage.deploy("a", deployment(RestartMode::OnFailure));
+    stage.ask(Command::Remove(agent("a")));
+    stage.pass(5 * SECOND);
+    let deploy = Command::Deploy(agent("b"), deployment(RestartMode::OnFailure));
+    assert_eq!(stage.try_ask(deploy.clone()), Err(Refusal::NoPortFree));
+    stage.tell(Event::Exited(replica, CRASH));
+    only_spawn(&stage.ask(deploy));
+}
+
+#[test]
+fn an_agent_comes_back_to_the_port_it_had_even_if_others_came_meanwhile() {
+    let (mut stage, replica) = Stage::with_running(deployment(RestartMode::Never));
+    stage.tell(Event::Exited(replica, CRASH));
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    assert_eq!(stage.incarnation("b").port, 8002);
+    stage.ask(Command::Start(agent("a")));
+    assert_eq!(stage.incarnation("a").port, 8001);
+}
+
+#[test]
+fn the_port_of_a_removed_agent_is_nobodys() {
+    let (mut stage, replica) = Stage::with_running(deployment(RestartMode::Never));
+    stage.ask(Command::Remove(agent("a")));
+    stage.tell(Event::Exited(replica, EndCause::Asked));
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    assert_eq!(stage.incarnation("b").port, 8001);
+}
+
+#[test]
+fn a_port_whose_partner_would_be_beyond_the_last_one_is_never_given_out() {
+    let mut stage = Stage::new(Settings {
+        ports: 65_000..=65_535,
+        ..settings()
+    });
+    let deploy = Command::Deploy(agent("a"), deployment(RestartMode::OnFailure));
+    assert_eq!(stage.try_ask(deploy), Err(Refusal::NoPortFree));
+}
