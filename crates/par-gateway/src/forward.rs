@@ -1,0 +1,139 @@
+//! One call: from its route to the answer of the agent.
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use par_model::CallError;
+use tracing::debug;
+
+use crate::body::ReplyBody;
+use crate::headers;
+use crate::hold::Hold;
+use crate::path;
+use crate::room::Room;
+use crate::routes::{Backend, InFlight};
+use crate::tunnel::Tunnel;
+use crate::upstream::{AgentBody, Link, Unanswered};
+
+/// An agent's answer, and a tunnel when both sides have agreed to leave HTTP.
+pub(crate) struct Answer {
+    pub(crate) response: Response<ReplyBody>,
+    pub(crate) tunnel: Option<Tunnel>,
+}
+
+/// `agent` is the name as asked, `rest` the path below it.
+pub(crate) async fn forward(
+    room: &Room,
+    agent: &str,
+    rest: &str,
+    mut request: Request<Incoming>,
+) -> Result<Answer, CallError> {
+    let upgrade = prepare(&mut request, rest)?;
+    let hold = Hold::of_call(room, agent, rest);
+    loop {
+        let backend = hold.ready().await?;
+        headers::describe_address(request.headers_mut(), backend.prefix());
+        let in_flight = backend.begin_call();
+        let pool = room.pools.of(backend.replica());
+        let (mut link, fresh) = match pool.take() {
+            Some(link) => (link, false),
+            None => match connect(room, agent, &backend).await {
+                Some(link) => (link, true),
+                None => {
+                    hold.pause().await?;
+                    continue;
+                }
+            },
+        };
+        match link.send(request).await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return switch(response, upgrade, link, in_flight);
+            }
+            Ok(response) => {
+                return Ok(Answer {
+                    response: relay(response, |body| AgentBody::new(body, link, pool, in_flight)),
+                    tunnel: None,
+                });
+            }
+            Err(Unanswered::Unsent(returned)) => request = *returned,
+            Err(Unanswered::Broken(error)) => {
+                debug!(agent, replica = %backend.replica(), %error, "call broken");
+                return Err(gone("its connection closed before an answer"));
+            }
+        }
+        if fresh {
+            hold.pause().await?;
+        }
+    }
+}
+
+fn gone(how: &str) -> CallError {
+    CallError::AgentGone(how.to_owned())
+}
+
+/// Makes the request one that a worker understands; the way back to the caller's stream, if it asked for WebSocket.
+fn prepare(request: &mut Request<Incoming>, rest: &str) -> Result<Option<OnUpgrade>, CallError> {
+    let target = path::target(rest, request.uri().query());
+    let target = PathAndQuery::from_maybe_shared(Bytes::from(target))
+        .map_err(|_| CallError::BadRequest("the path is not valid".into()))?;
+    *request.uri_mut() = Uri::from(target);
+    let websocket = headers::asks_for_websocket(request);
+    *request.version_mut() = Version::HTTP_11;
+    headers::strip_hop_by_hop(request.headers_mut());
+    if !websocket {
+        return Ok(None);
+    }
+    headers::ask_for_websocket(request.headers_mut());
+    Ok(Some(hyper::upgrade::on(request)))
+}
+
+/// A new connection to the backend, unless nobody listens there.
+async fn connect(room: &Room, agent: &str, backend: &Backend) -> Option<Box<Link>> {
+    let opening = Link::open(backend.socket(), room.config.max_header_bytes);
+    let link = match tokio::time::timeout(room.config.connect_timeout, opening).await {
+        Ok(Ok(link)) => link,
+        Ok(Err(error)) => {
+            debug!(agent, replica = %backend.replica(), %error, "failed to connect to a worker");
+            return None;
+        }
+        Err(_) => {
+            debug!(agent, replica = %backend.replica(), "a worker did not accept a connection in time");
+            return None;
+        }
+    };
+    // The path may belong to another worker by now, but not before this one was withdrawn.
+    room.routes
+        .peek()
+        .leads(agent, backend.replica())
+        .then_some(link)
+}
+
+fn relay(
+    response: Response<Incoming>,
+    body: impl FnOnce(Incoming) -> AgentBody,
+) -> Response<ReplyBody> {
+    let mut response = response.map(|incoming| ReplyBody::Agent(body(incoming)));
+    *response.version_mut() = Version::HTTP_11;
+    headers::strip_hop_by_hop(response.headers_mut());
+    response
+}
+
+fn switch(
+    response: Response<Incoming>,
+    upgrade: Option<OnUpgrade>,
+    link: Box<Link>,
+    in_flight: InFlight,
+) -> Result<Answer, CallError> {
+    let upgrade = upgrade.ok_or_else(|| gone("it switched protocols unasked"))?;
+    let mut response = response.map(|_| ReplyBody::Words(Full::default()));
+    headers::strip_hop_by_hop(response.headers_mut());
+    headers::ask_for_websocket(response.headers_mut());
+    let tunnel = Tunnel::new(upgrade, link.into_stream(), in_flight);
+    Ok(Answer {
+        response,
+        tunnel: Some(tunnel),
+    })
+}

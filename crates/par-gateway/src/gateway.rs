@@ -1,0 +1,191 @@
+//! Threads and their end. Each has a runtime of its own, so that a call never moves between cores.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::control::{Callers, Control, Peer};
+use crate::doors::{self, Arrival, Dealer, Lane, Stream};
+use crate::room::{Config, Room};
+use crate::routes::Routes;
+use crate::serve::{Caller, serve};
+
+/// Connections to workers that nobody needed for this long are closed, within twice the time.
+const TRIM_EVERY: Duration = Duration::from_secs(5);
+
+/// The sockets that the gateway serves.
+pub struct Listeners {
+    pub public: TcpListener,
+    /// For workers, whose agents call other agents.
+    pub internal: Option<UnixListener>,
+}
+
+/// A running gateway. When it is dropped, it stops at once.
+pub struct Gateway {
+    local_addr: SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+    closing: CancellationToken,
+    kill: DropGuard,
+}
+
+/// Serves `listeners` on threads of its own until the gateway is shut down.
+pub fn start(
+    listeners: Listeners,
+    config: Config,
+    routes: Routes,
+    control: Control,
+    callers: Callers,
+) -> io::Result<Gateway> {
+    listeners.public.set_nonblocking(true)?;
+    if let Some(internal) = &listeners.internal {
+        internal.set_nonblocking(true)?;
+    }
+    let local_addr = listeners.public.local_addr()?;
+    let config = Arc::new(config);
+    let end = End::default();
+    let mut gateway = Gateway {
+        local_addr,
+        threads: Vec::new(),
+        closing: end.closing.clone(),
+        kill: end.kill.clone().drop_guard(),
+    };
+    let mut lanes = Vec::new();
+    for number in 0..config.threads.max(1) {
+        let (inbox, arrivals) = mpsc::unbounded_channel();
+        lanes.push(Lane::new(inbox));
+        let (config, routes, control) = (Arc::clone(&config), routes.clone(), control.clone());
+        let end = end.clone();
+        gateway.spawn(format!("gateway-{number}"), move || async move {
+            let room = Rc::new(Room::new(config, routes, control));
+            serve_arrivals(&room, arrivals, end).await;
+        })?;
+    }
+    let dealer = Dealer {
+        lanes,
+        max_connections: config.max_connections,
+    };
+    gateway.spawn("gateway-doors".to_owned(), move || async move {
+        end.closing
+            .run_until_cancelled(open_doors(listeners, &callers, &dealer))
+            .await;
+    })?;
+    Ok(gateway)
+}
+
+/// The two ways to end: finish what was begun, and stop.
+#[derive(Clone, Default)]
+struct End {
+    closing: CancellationToken,
+    kill: CancellationToken,
+}
+
+impl Gateway {
+    /// Where the public door is.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Lets nobody in any more, finishes the calls in flight within `grace`, and ends the rest.
+    pub async fn shutdown(self, grace: Duration) {
+        self.closing.cancel();
+        let threads = self.threads;
+        let mut joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a thread of the gateway panicked");
+                }
+            }
+        });
+        if tokio::time::timeout(grace, &mut joined).await.is_ok() {
+            return;
+        }
+        drop(self.kill);
+        if joined.await.is_err() {
+            debug!("the runtime ended before the gateway did");
+        }
+    }
+
+    fn spawn<F: Future<Output = ()>>(
+        &mut self,
+        name: String,
+        run: impl FnOnce() -> F + Send + 'static,
+    ) -> io::Result<()> {
+        let runtime = Builder::new_current_thread();
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let mut runtime = runtime;
+            match runtime.enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime.block_on(run()),
+                Err(error) => tracing::error!(%error, "failed to start a thread of the gateway"),
+            }
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+async fn open_doors(listeners: Listeners, callers: &Callers, dealer: &Dealer) {
+    let public = AsyncFd::register(listeners.public);
+    let internal = listeners.internal.map(AsyncFd::register).transpose();
+    match (public, internal) {
+        (Ok(public), Ok(Some(internal))) => {
+            tokio::join!(
+                doors::public(public, dealer),
+                doors::internal(internal, callers, dealer)
+            );
+        }
+        (Ok(public), Ok(None)) => doors::public(public, dealer).await,
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "failed to watch a listener");
+        }
+    }
+}
+
+/// One thread: takes what the doors send until the end, and waits for what it has begun.
+async fn serve_arrivals(room: &Rc<Room>, mut arrivals: mpsc::UnboundedReceiver<Arrival>, end: End) {
+    let connections = TaskTracker::new();
+    let mut trim = tokio::time::interval(TRIM_EVERY);
+    loop {
+        tokio::select! {
+            arrival = arrivals.recv() => match arrival {
+                Some(arrival) => {
+                    connections.spawn_local(welcome(arrival, Rc::clone(room), end.closing.clone()));
+                }
+                None => break, // the doors are closed
+            },
+            _ = trim.tick() => room.pools.trim(&room.routes.load()),
+        }
+    }
+    connections.close();
+    end.kill.run_until_cancelled(connections.wait()).await;
+}
+
+async fn welcome(arrival: Arrival, room: Rc<Room>, closing: CancellationToken) {
+    let _place = arrival.place;
+    let failure = match arrival.stream {
+        Stream::Public(stream, address) => match TcpStream::from_std(stream) {
+            Ok(stream) => {
+                return serve(stream, Caller::new(room, Peer::Public(address)), closing).await;
+            }
+            Err(failure) => failure,
+        },
+        Stream::Internal(stream, agent) => match UnixStream::from_std(stream) {
+            Ok(stream) => {
+                return serve(stream, Caller::new(room, Peer::Internal(agent)), closing).await;
+            }
+            Err(failure) => failure,
+        },
+    };
+    debug!(error = %failure, "failed to serve a connection");
+}

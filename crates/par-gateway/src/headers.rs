@@ -1,0 +1,208 @@
+//! What of a message concerns one connection only, and who we say is calling.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
+use par_model::headers::{CALLER, FORWARDED_PREFIX, HOPS, MAX_HOPS};
+use par_model::{AgentId, CallError};
+
+const OURS: &str = "x-par-";
+const X_CALLER: HeaderName = HeaderName::from_static(CALLER);
+const X_HOPS: HeaderName = HeaderName::from_static(HOPS);
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static(FORWARDED_PREFIX);
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const UPGRADING: HeaderValue = HeaderValue::from_static("upgrade");
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// As the channel tells, not as the request says.
+#[derive(Clone, Debug)]
+pub(crate) enum Identity {
+    /// Anybody who reaches the public address.
+    Public { address: HeaderValue },
+    /// Another agent.
+    Agent { name: HeaderValue },
+}
+
+impl Identity {
+    pub(crate) fn public(address: IpAddr) -> Self {
+        let address = HeaderValue::try_from(address.to_canonical().to_string())
+            .expect("an address is made of header value characters");
+        Self::Public { address }
+    }
+
+    pub(crate) fn agent(agent: &AgentId) -> Self {
+        let name = HeaderValue::try_from(agent.as_str())
+            .expect("an agent id is made of header value characters");
+        Self::Agent { name }
+    }
+}
+
+/// A target that names its host replaces the `Host` line; otherwise there is exactly one (RFC 9112, 3.2).
+pub(crate) fn check_host<B>(request: &mut Request<B>) -> Result<(), CallError> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    match (hosts, request.version()) {
+        (1, _) => {}
+        (0, Version::HTTP_10) => {
+            let nobody = HeaderValue::from_static("localhost");
+            request.headers_mut().insert(HOST, nobody);
+        }
+        (0, _) => return Err(CallError::BadRequest("the Host header is missing".into())),
+        _ => return Err(CallError::BadRequest("more than one Host header".into())),
+    }
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::try_from(authority.as_str())
+            .map_err(|_| CallError::BadRequest("the target's host is not valid".into()))?;
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(())
+}
+
+/// Only WebSocket: any other protocol would let a caller speak to the worker without us (h2c smuggling).
+pub(crate) fn asks_for_websocket<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let (Some(protocol), None) = (protocols.next(), protocols.next()) else {
+        return false;
+    };
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && protocol
+            .as_bytes()
+            .eq_ignore_ascii_case(WEBSOCKET.as_bytes())
+        && names_in_connection(headers).any(|name| name.eq_ignore_ascii_case("upgrade"))
+}
+
+pub(crate) fn ask_for_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, UPGRADING);
+    headers.insert(UPGRADE, WEBSOCKET);
+}
+
+/// Leaves what is meant for the next one in the chain too.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let mut doomed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name))
+        .cloned()
+        .collect();
+    if doomed.is_empty() {
+        return;
+    }
+    let named = names_in_connection(headers).filter_map(|name| name.parse().ok());
+    doomed.extend(named.filter(may_be_named_in_connection));
+    let wants_trailers = accepts_trailers(headers);
+    for name in doomed {
+        headers.remove(name);
+    }
+    if wants_trailers {
+        headers.insert(TE, TRAILERS);
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        CONNECTION
+            | EXPECT // the `100 Continue` is ours to give: we read the body
+            | PROXY_AUTHENTICATE
+            | PROXY_AUTHORIZATION
+            | TE
+            | TRANSFER_ENCODING
+            | UPGRADE
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// A sender may not talk us out of what frames and addresses the message.
+fn may_be_named_in_connection(name: &HeaderName) -> bool {
+    !matches!(name.as_str(), "host" | "content-length" | "trailer")
+}
+
+fn names_in_connection(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    tokens(headers, CONNECTION)
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    tokens(headers, TE).any(|coding| coding.eq_ignore_ascii_case("trailers"))
+}
+
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+}
+
+/// What the request says about its caller is forgotten, except how many agents it came through, which another
+/// agent's worker tells.
+pub(crate) fn identify(headers: &mut HeaderMap, caller: &Identity) -> Result<(), CallError> {
+    let hops = match caller {
+        Identity::Public { .. } => None,
+        Identity::Agent { .. } => Some(hops(headers)?),
+    };
+    strip_ours(headers);
+    match caller {
+        Identity::Public { address } => append_address(headers, address),
+        Identity::Agent { name } => {
+            headers.insert(X_CALLER, name.clone());
+        }
+    }
+    if let Some(hops) = hops {
+        headers.insert(X_HOPS, HeaderValue::from(hops));
+    }
+    Ok(())
+}
+
+fn hops(headers: &HeaderMap) -> Result<u32, CallError> {
+    let mut lines = headers.get_all(X_HOPS).iter();
+    let hops = match (lines.next(), lines.next()) {
+        (None, _) => Some(1),
+        (Some(line), None) => line.to_str().ok().and_then(|count| count.parse().ok()),
+        _ => None,
+    };
+    let hops = hops.ok_or_else(|| CallError::BadRequest(format!("`{HOPS}` is not one number")))?;
+    if hops > MAX_HOPS {
+        return Err(CallError::TooManyHops(MAX_HOPS));
+    }
+    Ok(hops)
+}
+
+fn strip_ours(headers: &mut HeaderMap) {
+    let ours = |name: &&HeaderName| name.as_str().starts_with(OURS);
+    let forged: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+fn append_address(headers: &mut HeaderMap, address: &HeaderValue) {
+    let earlier = headers.get_all(X_FORWARDED_FOR).iter();
+    let mut chain: Vec<u8> = Vec::new();
+    for hop in earlier {
+        chain.extend_from_slice(hop.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    if chain.is_empty() {
+        headers.insert(X_FORWARDED_FOR, address.clone());
+        return;
+    }
+    chain.extend_from_slice(address.as_bytes());
+    let chain = HeaderValue::try_from(chain).expect("header values joined by a comma are one");
+    headers.insert(X_FORWARDED_FOR, chain);
+}
+
+/// Tells the agent under which address the caller reached it.
+pub(crate) fn describe_address(headers: &mut HeaderMap, prefix: &HeaderValue) {
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    headers.insert(X_FORWARDED_PROTO, HTTP);
+    headers.insert(X_FORWARDED_PREFIX, prefix.clone());
+}

@@ -1,0 +1,94 @@
+//! What all connections of one thread share. Nothing in here is seen by another thread, except the published routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
+use par_model::CallError;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::error;
+
+use crate::body::ReplyBody;
+use crate::control::{Control, Peer};
+use crate::routes::Routes;
+use crate::upstream::Pools;
+
+/// How the gateway behaves. The defaults are meant to be right.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Threads that serve connections.
+    pub threads: usize,
+    /// How long a call waits for an agent that is expected soon.
+    pub hold: Duration,
+    /// How long a caller may take to send the head of a request, and how long it may say nothing between two.
+    pub header_timeout: Duration,
+    /// How long a worker may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// Connections at one time, for each thread. Any further one is answered with 503 and closed: a caller that
+    /// is told can try elsewhere, one that is left in the backlog only sees silence.
+    pub max_connections: usize,
+    pub max_headers: usize,
+    pub max_header_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(4),
+            hold: Duration::from_secs(2),
+            header_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+            max_connections: 1024,
+            max_headers: 128,
+            max_header_bytes: 64 << 10,
+        }
+    }
+}
+
+pub(crate) struct Room {
+    pub(crate) config: Arc<Config>,
+    pub(crate) routes: Routes,
+    pub(crate) pools: Pools,
+    control: Control,
+    pub(crate) http: http1::Builder,
+}
+
+impl Room {
+    pub(crate) fn new(config: Arc<Config>, routes: Routes, control: Control) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout)
+            .max_headers(config.max_headers)
+            .max_header_size(config.max_header_bytes)
+            .max_buf_size(config.max_header_bytes.max(128 << 10));
+        Self {
+            config,
+            routes,
+            pools: Pools::default(),
+            control,
+            http,
+        }
+    }
+
+    /// The control API works on its own runtime: it may be slow, and no call waits for it. It stops when the
+    /// caller has left.
+    pub(crate) async fn ask_control(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Response<ReplyBody>, CallError> {
+        let answer = (self.control.answer)(request, peer);
+        let answer = AbortOnDropHandle::new(self.control.runtime.spawn(answer)).await;
+        let response = answer.map_err(|failure| {
+            error!(%failure, "the control API gave no answer");
+            CallError::Handler("the control API failed to answer".into())
+        })?;
+        Ok(response.map(ReplyBody::Control))
+    }
+}

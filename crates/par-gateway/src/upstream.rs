@@ -1,0 +1,213 @@
+//! Connections to workers: one pool per replica and thread, so that no lock is needed and no connection that was
+//! opened to one incarnation can ever carry a call for another.
+//!
+//! No task runs a connection: whoever waits for an answer drives the connection that brings it. Dropping the
+//! answer drops the connection, which is how a caller's disconnect reaches the agent.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use par_model::ReplicaId;
+use tokio::net::UnixStream;
+
+use crate::routes::{InFlight, RouteTable};
+
+/// Enough for the calls that come and go at one time; a burst's surplus is closed.
+const MAX_IDLE_PER_REPLICA: usize = 256;
+
+/// Largest piece of an answer that is held between worker and caller.
+const BUFFER: usize = 128 << 10;
+
+/// One connection to a worker.
+pub(crate) struct Link {
+    sender: http1::SendRequest<Incoming>,
+    connection: http1::Connection<TokioIo<UnixStream>, Incoming>,
+}
+
+/// Why a request got no answer.
+pub(crate) enum Unanswered {
+    /// Nothing of it was written: it may be sent again.
+    Unsent(Box<Request<Incoming>>),
+    /// The agent may have seen it.
+    Broken(hyper::Error),
+}
+
+impl Link {
+    pub(crate) async fn open(socket: &Path, max_header_bytes: usize) -> io::Result<Box<Self>> {
+        let stream = UnixStream::connect(socket).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(BUFFER.max(max_header_bytes))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        Ok(Box::new(Self { sender, connection }))
+    }
+
+    /// Whether it can take a request; notices that the worker has closed it.
+    fn is_usable(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.drive(&mut nobody).is_pending() && self.sender.is_ready()
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.connection.poll_without_shutdown(cx)
+    }
+
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let connection = &mut self.connection;
+        let sent = poll_fn(|cx| {
+            let over = connection.poll_without_shutdown(cx).is_ready();
+            // Only the connection, polled just now, can bring the answer: a waker would wake its own task again.
+            let mut nobody = Context::from_waker(Waker::noop());
+            let polled = answer.as_mut().poll(&mut nobody);
+            debug_assert!(polled.is_ready() || !over, "a closed connection answers");
+            polled
+        });
+        sent.await
+            .map_err(|mut failure| match failure.take_message() {
+                Some(request) => Unanswered::Unsent(Box::new(request)),
+                None => Unanswered::Broken(failure.into_error()),
+            })
+    }
+
+    /// The bare stream after a switch of protocols, and what was already read from it.
+    pub(crate) fn into_stream(self) -> (UnixStream, Bytes) {
+        let parts = self.connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
+    }
+}
+
+/// The idle connections to one replica.
+#[derive(Default)]
+pub(crate) struct Pool {
+    idle: RefCell<Vec<Box<Link>>>,
+    /// The fewest connections that were idle at any time since the last look: nobody needed those.
+    unneeded: Cell<usize>,
+}
+
+impl Pool {
+    pub(crate) fn take(&self) -> Option<Box<Link>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut link) = idle.pop() {
+            self.unneeded.set(self.unneeded.get().min(idle.len()));
+            if link.is_usable() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    fn put(&self, link: Box<Link>) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MAX_IDLE_PER_REPLICA {
+            idle.push(link);
+        }
+    }
+
+    /// Closes what was not needed since the last time; the longest idle are at the bottom.
+    fn trim(&self) {
+        let mut idle = self.idle.borrow_mut();
+        let unneeded = self.unneeded.get().min(idle.len());
+        idle.drain(..unneeded);
+        self.unneeded.set(idle.len());
+    }
+}
+
+/// All pools of one thread.
+#[derive(Default)]
+pub(crate) struct Pools(RefCell<HashMap<ReplicaId, Rc<Pool>>>);
+
+impl Pools {
+    pub(crate) fn of(&self, replica: ReplicaId) -> Rc<Pool> {
+        Rc::clone(self.0.borrow_mut().entry(replica).or_default())
+    }
+
+    pub(crate) fn trim(&self, table: &RouteTable) {
+        let mut pools = self.0.borrow_mut();
+        pools.retain(|replica, _| table.leads_to(*replica));
+        for pool in pools.values() {
+            pool.trim();
+        }
+    }
+}
+
+/// The body of an agent's answer, and the connection that it comes from.
+pub(crate) struct AgentBody {
+    body: Incoming,
+    link: Option<Box<Link>>,
+    pool: Rc<Pool>,
+    _in_flight: InFlight,
+}
+
+impl AgentBody {
+    pub(crate) fn new(
+        body: Incoming,
+        link: Box<Link>,
+        pool: Rc<Pool>,
+        in_flight: InFlight,
+    ) -> Self {
+        Self {
+            body,
+            link: Some(link),
+            pool,
+            _in_flight: in_flight,
+        }
+    }
+}
+
+impl Body for AgentBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        let mut nobody = Context::from_waker(Waker::noop());
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(&mut nobody) {
+            return Poll::Ready(frame);
+        }
+        if let Some(link) = &mut this.link
+            && link.drive(cx).is_ready()
+        {
+            this.link = None;
+        }
+        Pin::new(&mut this.body).poll_frame(&mut nobody)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for AgentBody {
+    fn drop(&mut self) {
+        // Ready for the next request means that this exchange is over, both ways. Any other connection is closed.
+        if let Some(link) = self.link.take()
+            && link.sender.is_ready()
+        {
+            self.pool.put(link);
+        }
+    }
+}
