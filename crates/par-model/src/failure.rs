@@ -36,6 +36,9 @@ pub enum CallError {
     Handler(String),
     #[error("this call was given up by its caller")]
     Cancelled,
+    /// On the door for agents, from a process that is no worker.
+    #[error("process {0} is not known to run an agent")]
+    UnknownCaller(u32),
 }
 
 impl CallError {
@@ -53,6 +56,7 @@ impl CallError {
             Self::AgentGone(_) => (502, 14),
             Self::Handler(_) => (500, 2),
             Self::Cancelled => (499, 1),
+            Self::UnknownCaller(_) => (403, 7),
         }
     }
 
