@@ -1,16 +1,16 @@
 //! Where callers come in, and how they are dealt to the threads.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{self, SocketAddr};
+use std::os::unix;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use par_model::{AgentId, CallError};
 use rustix::net::SendFlags;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::SocketAddr as SocketName;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -27,8 +27,8 @@ pub(crate) struct Arrival {
 }
 
 pub(crate) enum Stream {
-    Public(TcpStream, SocketAddr),
-    Internal(UnixStream, AgentId),
+    Public(net::TcpStream, SocketAddr),
+    Internal(unix::net::UnixStream, AgentId),
 }
 
 /// One connection in the count of its thread, until dropped.
@@ -96,41 +96,60 @@ impl Stream {
 }
 
 /// Anybody, over TCP.
-pub(crate) async fn public(listener: AsyncFd<TcpListener>, dealer: &Dealer) {
+pub(crate) async fn public(listener: TcpListener, dealer: &Dealer) {
     loop {
-        let Some((stream, address)) = accepted(&listener, TcpListener::accept).await else {
-            continue;
-        };
-        let ready = stream
-            .set_nonblocking(true)
-            .and_then(|()| stream.set_nodelay(true));
-        match ready {
-            Ok(()) => dealer.deal(Stream::Public(stream, address)),
-            Err(error) => debug!(%error, "failed to set up a connection"),
+        match listener.accept().await.and_then(detach_public) {
+            Ok((stream, address)) => dealer.deal(Stream::Public(stream, address)),
+            Err(failure) => recover(failure).await,
         }
     }
 }
 
 /// Workers, on behalf of their agents: the kernel says which process it is.
-pub(crate) async fn internal(listener: AsyncFd<UnixListener>, callers: &Callers, dealer: &Dealer) {
+pub(crate) async fn internal(listener: UnixListener, callers: &Callers, dealer: &Dealer) {
     loop {
-        let Some((stream, _)) = accepted(&listener, UnixListener::accept).await else {
-            continue;
-        };
-        match stream
-            .set_nonblocking(true)
-            .and_then(|()| pid_of_peer(&stream))
-        {
-            Ok(pid) => match callers(pid) {
+        match listener.accept().await.and_then(detach_internal) {
+            Ok((stream, pid)) => match callers(pid) {
                 Some(agent) => dealer.deal(Stream::Internal(stream, agent)),
                 None => refuse_stranger(&stream, pid),
             },
-            Err(error) => debug!(%error, "failed to identify a caller"),
+            Err(failure) => recover(failure).await,
         }
     }
 }
 
-fn refuse_stranger(stream: &UnixStream, pid: u32) {
+/// Free of the runtime of the doors, for that of another thread.
+fn detach_public(
+    (stream, address): (TcpStream, SocketAddr),
+) -> io::Result<(net::TcpStream, SocketAddr)> {
+    stream.set_nodelay(true)?;
+    Ok((stream.into_std()?, address))
+}
+
+fn detach_internal(
+    (stream, _): (UnixStream, SocketName),
+) -> io::Result<(unix::net::UnixStream, u32)> {
+    let pid = stream.peer_cred()?.pid();
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+    let pid = pid.ok_or_else(|| io::Error::other("the kernel names no process"))?;
+    Ok((stream.into_std()?, pid))
+}
+
+async fn recover(failure: io::Error) {
+    let one_callers_fault = [
+        ErrorKind::ConnectionAborted,
+        ErrorKind::NotConnected,
+        ErrorKind::InvalidInput,
+    ];
+    if one_callers_fault.contains(&failure.kind()) {
+        debug!(error = %failure, "a caller left at the door");
+        return;
+    }
+    warn!(error = %failure, "failed to accept a connection");
+    tokio::time::sleep(PAUSE).await;
+}
+
+fn refuse_stranger(stream: &unix::net::UnixStream, pid: u32) {
     let error = CallError::UnknownCaller(pid);
     let sent = rustix::net::send(stream, &refusal::as_text(&error), SendFlags::DONTWAIT);
     warn!(
@@ -138,30 +157,4 @@ fn refuse_stranger(stream: &UnixStream, pid: u32) {
         told = sent.is_ok(),
         "a process that is no worker called the internal door"
     );
-}
-
-fn pid_of_peer(stream: &UnixStream) -> io::Result<u32> {
-    let credentials = rustix::net::sockopt::socket_peercred(stream)?;
-    u32::try_from(credentials.pid.as_raw_nonzero().get()).map_err(io::Error::other)
-}
-
-/// The next connection; `None` when there was only a failure.
-async fn accepted<L: AsRawFd, C>(
-    listener: &AsyncFd<L>,
-    accept: impl Fn(&L) -> io::Result<C>,
-) -> Option<C> {
-    let failure = match listener.readable().await {
-        Ok(mut ready) => match ready.try_io(|listener| accept(listener.get_ref())) {
-            Ok(Ok(connection)) => return Some(connection),
-            Ok(Err(failure)) => failure,
-            Err(_not_ready) => return None,
-        },
-        Err(failure) => failure,
-    };
-    let callers_fault = [ErrorKind::ConnectionAborted, ErrorKind::Interrupted];
-    if !callers_fault.contains(&failure.kind()) {
-        warn!(error = %failure, "failed to accept a connection");
-        tokio::time::sleep(PAUSE).await;
-    }
-    None
 }

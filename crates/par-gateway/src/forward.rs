@@ -91,7 +91,7 @@ fn prepare(request: &mut Request<Incoming>, rest: &str) -> Result<Option<OnUpgra
 }
 
 /// A new connection to the backend, unless nobody listens there.
-async fn connect(room: &Room, agent: &str, backend: &Backend) -> Option<Box<Link>> {
+async fn connect(room: &Room, agent: &str, backend: &Backend) -> Option<Link> {
     let opening = Link::open(backend.socket(), room.config.max_header_bytes);
     let link = match tokio::time::timeout(room.config.connect_timeout, opening).await {
         Ok(Ok(link)) => link,
@@ -124,7 +124,7 @@ fn relay(
 fn switch(
     response: Response<Incoming>,
     upgrade: Option<OnUpgrade>,
-    link: Box<Link>,
+    link: Link,
     in_flight: InFlight,
 ) -> Result<Answer, CallError> {
     let upgrade = upgrade.ok_or_else(|| gone("it switched protocols unasked"))?;

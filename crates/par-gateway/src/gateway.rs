@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::control::{Callers, Control, Peer};
 use crate::doors::{self, Arrival, Dealer, Lane, Stream};
@@ -77,9 +76,10 @@ pub fn start(
         max_connections: config.max_connections,
     };
     gateway.spawn("gateway-doors".to_owned(), move || async move {
-        end.closing
-            .run_until_cancelled(open_doors(listeners, &callers, &dealer))
-            .await;
+        let open = open_doors(listeners, &callers, &dealer);
+        if let Some(Err(error)) = end.closing.run_until_cancelled(open).await {
+            error!(%error, "failed to open the doors");
+        }
     })?;
     Ok(gateway)
 }
@@ -104,7 +104,7 @@ impl Gateway {
         let mut joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
-                    tracing::error!("a thread of the gateway panicked");
+                    error!("a thread of the gateway panicked");
                 }
             }
         });
@@ -127,7 +127,7 @@ impl Gateway {
             let mut runtime = runtime;
             match runtime.enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => runtime.block_on(run()),
-                Err(error) => tracing::error!(%error, "failed to start a thread of the gateway"),
+                Err(error) => error!(%error, "failed to start a thread of the gateway"),
             }
         })?;
         self.threads.push(thread);
@@ -135,21 +135,18 @@ impl Gateway {
     }
 }
 
-async fn open_doors(listeners: Listeners, callers: &Callers, dealer: &Dealer) {
-    let public = AsyncFd::register(listeners.public);
-    let internal = listeners.internal.map(AsyncFd::register).transpose();
-    match (public, internal) {
-        (Ok(public), Ok(Some(internal))) => {
-            tokio::join!(
-                doors::public(public, dealer),
-                doors::internal(internal, callers, dealer)
-            );
-        }
-        (Ok(public), Ok(None)) => doors::public(public, dealer).await,
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "failed to watch a listener");
-        }
-    }
+async fn open_doors(listeners: Listeners, callers: &Callers, dealer: &Dealer) -> io::Result<()> {
+    let public = tokio::net::TcpListener::from_std(listeners.public)?;
+    let Some(internal) = listeners.internal else {
+        doors::public(public, dealer).await;
+        return Ok(());
+    };
+    let internal = tokio::net::UnixListener::from_std(internal)?;
+    tokio::join!(
+        doors::public(public, dealer),
+        doors::internal(internal, callers, dealer)
+    );
+    Ok(())
 }
 
 /// One thread: takes what the doors send until the end, and waits for what it has begun.

@@ -30,8 +30,10 @@ const MAX_IDLE_PER_REPLICA: usize = 256;
 /// Largest piece of an answer that is held between worker and caller.
 const BUFFER: usize = 128 << 10;
 
-/// One connection to a worker.
-pub(crate) struct Link {
+/// One connection to a worker, cheap to hand around.
+pub(crate) struct Link(Box<Ends>);
+
+struct Ends {
     sender: http1::SendRequest<Incoming>,
     connection: http1::Connection<TokioIo<UnixStream>, Incoming>,
 }
@@ -45,32 +47,37 @@ pub(crate) enum Unanswered {
 }
 
 impl Link {
-    pub(crate) async fn open(socket: &Path, max_header_bytes: usize) -> io::Result<Box<Self>> {
+    pub(crate) async fn open(socket: &Path, max_header_bytes: usize) -> io::Result<Self> {
         let stream = UnixStream::connect(socket).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER.max(max_header_bytes))
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        Ok(Box::new(Self { sender, connection }))
+        Ok(Self(Box::new(Ends { sender, connection })))
     }
 
     /// Whether it can take a request; notices that the worker has closed it.
     fn is_usable(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
-        self.drive(&mut nobody).is_pending() && self.sender.is_ready()
+        self.drive(&mut nobody).is_pending() && self.is_ready()
+    }
+
+    /// The last exchange is over, both ways.
+    fn is_ready(&self) -> bool {
+        self.0.sender.is_ready()
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        self.connection.poll_without_shutdown(cx)
+        self.0.connection.poll_without_shutdown(cx)
     }
 
     pub(crate) async fn send(
         &mut self,
         request: Request<Incoming>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let connection = &mut self.connection;
+        let Ends { sender, connection } = &mut *self.0;
+        let mut answer = pin!(sender.try_send_request(request));
         let sent = poll_fn(|cx| {
             let over = connection.poll_without_shutdown(cx).is_ready();
             // Only the connection, polled just now, can bring the answer: a waker would wake its own task again.
@@ -88,7 +95,7 @@ impl Link {
 
     /// The bare stream after a switch of protocols, and what was already read from it.
     pub(crate) fn into_stream(self) -> (UnixStream, Bytes) {
-        let parts = self.connection.into_parts();
+        let parts = self.0.connection.into_parts();
         (parts.io.into_inner(), parts.read_buf)
     }
 }
@@ -96,13 +103,13 @@ impl Link {
 /// The idle connections to one replica.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<Vec<Box<Link>>>,
+    idle: RefCell<Vec<Link>>,
     /// The fewest connections that were idle at any time since the last look: nobody needed those.
     unneeded: Cell<usize>,
 }
 
 impl Pool {
-    pub(crate) fn take(&self) -> Option<Box<Link>> {
+    pub(crate) fn take(&self) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut link) = idle.pop() {
             self.unneeded.set(self.unneeded.get().min(idle.len()));
@@ -113,7 +120,7 @@ impl Pool {
         None
     }
 
-    fn put(&self, link: Box<Link>) {
+    fn put(&self, link: Link) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE_PER_REPLICA {
             idle.push(link);
@@ -150,18 +157,13 @@ impl Pools {
 /// The body of an agent's answer, and the connection that it comes from.
 pub(crate) struct AgentBody {
     body: Incoming,
-    link: Option<Box<Link>>,
+    link: Option<Link>,
     pool: Rc<Pool>,
     _in_flight: InFlight,
 }
 
 impl AgentBody {
-    pub(crate) fn new(
-        body: Incoming,
-        link: Box<Link>,
-        pool: Rc<Pool>,
-        in_flight: InFlight,
-    ) -> Self {
+    pub(crate) fn new(body: Incoming, link: Link, pool: Rc<Pool>, in_flight: InFlight) -> Self {
         Self {
             body,
             link: Some(link),
@@ -203,9 +205,9 @@ impl Body for AgentBody {
 
 impl Drop for AgentBody {
     fn drop(&mut self) {
-        // Ready for the next request means that this exchange is over, both ways. Any other connection is closed.
+        // A connection with an exchange that is not over is closed: this is what the worker notices.
         if let Some(link) = self.link.take()
-            && link.sender.is_ready()
+            && link.is_ready()
         {
             self.pool.put(link);
         }
