@@ -1,0 +1,137 @@
+"""How an agent is called: by its class `PixellAdapter`, by its program `main`, or by its function.
+
+Each becomes a table from the names that callers use to functions of one body; the empty name is `/invoke`.
+"""
+
+from __future__ import annotations
+
+from par_harness.failures import detail_of, logged_traceback
+from par_harness.loading import LoadFailure, attribute_of, import_module, module_of, resolve
+from par_harness.values import BadJson
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from par_harness.loading import Load
+
+    Handler = Callable[[Any], Any]
+
+CLASS, MAIN, FUNCTION, NONE = "class", "main", "function", "none"
+ADAPTER_ACTIONS = ("get_info", "list_capabilities", "execute")
+
+
+class Agent:
+    """What was loaded, and what it is called by."""
+
+    def __init__(self, kind: str, handlers: dict[str, Handler], cleanup: Callable[[], Any] | None = None) -> None:
+        self.kind = kind
+        self.handlers = handlers
+        self.cleanup = cleanup
+
+    def export_names(self) -> list[str]:
+        return [name for name in self.handlers if name]
+
+
+def load_agent(load: Load) -> Agent:
+    if load.entrypoint is None:
+        handlers = {export["name"]: _own_handler(export, None) for export in load.exports}
+        return Agent(NONE, handlers)
+    module_name = module_of(load.entrypoint)
+    module = import_module(module_name)
+    kind, invoke, action_of, cleanup = _entry(load.entrypoint, module)
+    handlers: dict[str, Handler] = {"": invoke}
+    for export in load.exports:
+        name = export["name"]
+        own = getattr(module, name.replace("-", "_"), None) if export["sub_agent"] else None
+        if export["handler"]:
+            handlers[name] = _own_handler(export, module_name)
+        elif callable(own):
+            handlers[name] = own
+        else:
+            handlers[name] = action_of(name)
+    if kind != FUNCTION:
+        for name in ADAPTER_ACTIONS:
+            handlers.setdefault(name, action_of(name))
+    handlers.setdefault("invoke", invoke)
+    return Agent(kind, handlers, cleanup)
+
+
+def _entry(
+    entrypoint: str, module: Any
+) -> tuple[str, Handler, Callable[[str], Handler], Callable[[], Any] | None]:
+    """The kind of adapter, its `/invoke`, its export of a given action, and what ends it."""
+    adapter_class = getattr(module, "PixellAdapter", None)
+    if isinstance(adapter_class, type):
+        adapter = _made(adapter_class)
+        process: Handler = adapter.process_request
+        return (
+            CLASS,
+            lambda body: _class_call(process, {"action": "execute", **_object(body)}),
+            lambda name: lambda body: _class_call(process, {**_object(body), "action": name}),
+            getattr(adapter, "cleanup", None),
+        )
+    handler = _callable(resolve(entrypoint, "entrypoint"), f"entrypoint `{entrypoint}`")
+    if attribute_of(entrypoint) == "main":
+        from par_harness.program import run_program
+
+        return (
+            MAIN,
+            lambda body: run_program(handler, {"action": "invoke", **_object(body)}),
+            lambda name: lambda body: run_program(handler, {"action": name, **_object(body)}),
+            None,
+        )
+    return FUNCTION, handler, lambda name: lambda body: handler({**_object(body), "action": name}), None
+
+
+def _made(adapter_class: type) -> Any:
+    try:
+        adapter = adapter_class()
+    except BaseException as error:
+        raise LoadFailure(f"cannot make a PixellAdapter: {type(error).__name__}: {error}") from error
+    _callable(getattr(adapter, "process_request", None), "`PixellAdapter.process_request`")
+    return adapter
+
+
+def _class_call(process: Handler, request: dict[str, Any]) -> Any:
+    """An adapter's exception is an answer, as its callers have always got it."""
+    try:
+        answer = process(request)
+    except (Exception, SystemExit) as error:
+        return _error_answer(error)
+    if hasattr(answer, "__await__"):
+        return _awaited_class_call(answer)
+    return answer if isinstance(answer, dict) else {"result": answer}
+
+
+async def _awaited_class_call(pending: Any) -> Any:
+    try:
+        answer = await pending
+    except (Exception, SystemExit) as error:
+        return _error_answer(error)
+    return answer if isinstance(answer, dict) else {"result": answer}
+
+
+def _error_answer(error: BaseException) -> dict[str, str]:
+    logged_traceback(error)
+    return {"status": "error", "message": detail_of(error)}
+
+
+def _own_handler(export: dict[str, Any], entry_module: str | None) -> Handler:
+    what = f"handler of export `{export['name']}`"
+    if not export["handler"]:
+        raise LoadFailure(f"export `{export['name']}` has no handler, and there is no entrypoint to take it")
+    return _callable(resolve(export["handler"], what, entry_module), f"{what} `{export['handler']}`")
+
+
+def _callable(found: Any, what: str) -> Handler:
+    if not callable(found):
+        raise LoadFailure(f"{what} is not callable ({type(found).__name__})")
+    handler: Handler = found
+    return handler
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise BadJson(f"the body must be a JSON object here, not {type(body).__name__}")
+    return body

@@ -1,0 +1,59 @@
+"""One call, from its frame to the frame that answers it."""
+
+from __future__ import annotations
+
+from par_harness.current import current_call
+from par_harness.failures import UnknownExport, failure_of
+from par_harness.frames import HEADER, RESULT
+from par_harness.values import BadJson, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from par_harness.event_loop import EventLoop
+    from par_harness.streams import Streams
+
+    Handler = Callable[[Any], Any]
+
+# Answers that need no second look.
+_VALUES = frozenset((dict, list, str, int, float, bool, type(None), tuple))
+
+_pack_header = HEADER.pack
+
+
+class Calls:
+    def __init__(self, handlers: dict[str, Handler], streams: Streams, loop: EventLoop) -> None:
+        self._handlers = {name.encode(): handler for name, handler in handlers.items()}
+        self._streams = streams
+        self._loop = loop
+
+    def answer(self, id: int, data: bytes, start: int, end: int) -> bytes:
+        """The frame that ends the call; empty when the event loop will send it."""
+        try:
+            at = start + 2 + (data[start] << 8 | data[start + 1])
+            name = data[start + 2 : at]
+            handler = self._handlers.get(name)
+            if handler is None:
+                raise UnknownExport(name.decode(errors="replace"))
+            body = decode(_text(data[at:end])) if end > at else {}
+            current_call.set(id)
+            value = handler(body)
+            if type(value) not in _VALUES:
+                if hasattr(value, "__await__") or hasattr(value, "__anext__"):
+                    self._loop.answer(id, value)
+                    return b""
+                if hasattr(value, "__next__"):
+                    self._streams.send_all(id, value)
+                    return _pack_header(0, id, RESULT)
+            encoded = encode(value)
+            return _pack_header(len(encoded), id, RESULT) + encoded
+        except BaseException as error:
+            return failure_of(id, error)
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise BadJson(f"the body is not JSON: it is not UTF-8 at byte {error.start}") from error

@@ -1,0 +1,52 @@
+"""What this process is before the agent's code runs in it: its channel, its standard streams, its builtins."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# High, so that an agent that closes or counts low descriptors does not meet it.
+CHANNEL_FD = 200
+
+
+def take_channel() -> int:
+    """Moves the channel away from standard input, where the agent's code and its children would find it."""
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    try:
+        fd = fcntl(0, F_DUPFD_CLOEXEC, CHANNEL_FD)
+    except OSError:  # a limit on open files below our number
+        fd = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return fd
+
+
+def settle() -> None:
+    """Gives the agent's code the interpreter that it would find in a program of its own."""
+    import builtins
+    from _signal import SIG_IGN, SIGINT, signal
+    from types import ModuleType
+
+    from _sitebuiltins import Quitter
+
+    for stream in (sys.stdout, sys.stderr):
+        # `-I` ignores PYTHONUNBUFFERED, and the locale may be C.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    for name in ("exit", "quit"):  # `site` would have made them
+        setattr(builtins, name, Quitter(name, "Ctrl-D (i.e. EOF)"))
+    # Ctrl-C in the terminal is the worker's business; it ends us with `stop`.
+    signal(SIGINT, SIG_IGN)
+    sys.argv = [""]
+    # Threads that compute give up the interpreter after a millisecond, so that none can hold up the reading.
+    sys.setswitchinterval(0.001)
+    sys.modules["__main__"] = ModuleType("__main__")
+
+
+def flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass  # closed or replaced by the agent

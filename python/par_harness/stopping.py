@@ -1,0 +1,62 @@
+"""The end of the process: calls are finished, then the agent's own clean-up runs, then we exit."""
+
+from __future__ import annotations
+
+import os
+from _thread import start_new_thread
+from time import sleep
+
+from par_harness import process
+from par_harness.failures import logged_traceback
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from par_harness.adapters import Agent
+    from par_harness.event_loop import EventLoop
+    from par_harness.readers import Readers
+
+# How long an agent may clean up when nobody is left to kill it.
+PATIENCE_WITHOUT_WORKER = 5.0
+
+
+class Stopping:
+    def __init__(self, agent: Agent, readers: Readers, loop: EventLoop) -> None:
+        self._agent = agent
+        self._readers = readers
+        self._loop = loop
+        self._begun = False
+
+    def begin(self) -> None:
+        """The worker asked: how long it waits is its decision, so we finish what has begun."""
+        if not self._begun:
+            self._begun = True
+            start_new_thread(self._finish, ())
+
+    def begin_at_once(self) -> None:
+        """The worker is gone: no answer would reach anybody."""
+        start_new_thread(_exit_after, (PATIENCE_WITHOUT_WORKER,))
+        if not self._begun:
+            self._begun = True
+            start_new_thread(self._clean_up, ())
+
+    def _finish(self) -> None:
+        while self._readers.in_progress() or self._loop.in_progress():
+            sleep(0.002)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        from atexit import _run_exitfuncs
+
+        try:
+            if self._agent.cleanup is not None:
+                self._agent.cleanup()
+        except BaseException as error:
+            logged_traceback(error)
+        _run_exitfuncs()
+        process.flush_streams()
+        os._exit(0)
+
+
+def _exit_after(seconds: float) -> None:
+    sleep(seconds)
+    os._exit(1)
