@@ -1,0 +1,114 @@
+//! The words that `par` understands.
+
+use clap::{Parser, Subcommand};
+
+use crate::client::{Client, Origin};
+use crate::command::{
+    Context, build, call, completions, deploy, doctor, init, inspect, lifecycle, logs, ps,
+};
+use crate::terminal::Terminal;
+use crate::{demo, doors, exit};
+
+#[derive(Parser)]
+#[command(
+    name = "par",
+    version,
+    about = "Hosts many AI agents on a machine: drop in a package, call it over HTTP.",
+    long_about = "Hosts many AI agents on a machine: drop in a package; it is checked, served, supervised and watched.\n\n\
+        New here? `par demo` shows two agents at work. Then:\n  \
+        par init my-agent      write a small agent\n  \
+        par up                 start the supervisor (in another terminal)\n  \
+        par deploy my-agent    bring the agent up\n  \
+        par call my-agent      call it",
+    after_help = exit::TABLE,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// Answer in JSON, for programs; errors too, on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Where the supervisor answers
+    #[arg(
+        long,
+        global = true,
+        env = "PAR_URL",
+        default_value = "http://127.0.0.1:8000"
+    )]
+    url: Origin,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the supervisor and serve until Ctrl-C
+    Up(doors::Up),
+    /// Show two agents at work, one asking the other
+    Demo(demo::Demo),
+    /// Bring an agent up from a package or a folder, and wait until it answers
+    Deploy(deploy::Deploy),
+    /// List the agents and how they are
+    Ps(ps::Ps),
+    /// Call an agent and print its answer
+    Call(call::Call),
+    /// Show what agents have written
+    Logs(logs::Logs),
+    /// Stop agents once their calls are done; they stay listed
+    Stop(lifecycle::Stop),
+    /// Start stopped agents again
+    Start(lifecycle::Start),
+    /// Stop agents and start them again
+    Restart(lifecycle::Restart),
+    /// Stop agents and forget them
+    Rm(lifecycle::Remove),
+    /// Show what is in a package, and what is wrong with it
+    Inspect(inspect::Inspect),
+    /// Pack a folder into an .apkg, the same bytes every time
+    Build(build::Build),
+    /// Write a small agent that runs as it is
+    Init(init::Init),
+    /// Serve one package alone, without a supervisor
+    Run(doors::Run),
+    /// Check this machine, and say what to do about what is missing
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    pub(crate) fn run(self, terminal: Terminal) -> anyhow::Result<()> {
+        let context = Context {
+            client: Client::new(self.url),
+            terminal,
+        };
+        match self.command {
+            Command::Up(up) => doors::up(up, terminal),
+            Command::Run(run) => doors::run(run),
+            Command::Init(init) => init.run(&context),
+            Command::Build(build) => build.run(&context),
+            Command::Inspect(inspect) => inspect.run(&context),
+            Command::Completions(completions) => completions.run(&context),
+            Command::Demo(demo) => wait_for(demo.run(terminal)),
+            Command::Deploy(deploy) => wait_for(deploy.run(&context)),
+            Command::Ps(ps) => wait_for(ps.run(&context)),
+            Command::Call(call) => wait_for(call.run(&context)),
+            Command::Logs(logs) => wait_for(logs.run(&context)),
+            Command::Stop(stop) => wait_for(stop.run(&context)),
+            Command::Start(start) => wait_for(start.run(&context)),
+            Command::Restart(restart) => wait_for(restart.run(&context)),
+            Command::Rm(remove) => wait_for(remove.run(&context)),
+            Command::Doctor(doctor) => wait_for(doctor.run(&context)),
+        }
+    }
+}
+
+/// A command waits for one thing at a time: one thread is enough.
+fn wait_for(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}

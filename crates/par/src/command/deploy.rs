@@ -1,0 +1,250 @@
+//! `par deploy`: a package goes up, and its agent comes up.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use http::Method;
+use http::header::{ACCEPT, HeaderValue};
+use par_model::api::{DeployEvent, DeployOptions, Deployed, SpawnOptions};
+use par_model::{AgentId, RestartMode};
+use tokio::fs::File;
+
+use super::Context;
+use super::environment::{self, Variable};
+use super::packing::Package;
+use crate::client::{Answer, ClientError, Upload};
+use crate::exit::{Exit, Problem};
+use crate::terminal::{Progress, bytes, harmless};
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+        par deploy hello-0.1.0.apkg                a package\n  \
+        par deploy ./hello                         a folder: packed, then deployed\n  \
+        par deploy ./hello --name greeter          under another name\n  \
+        par deploy ./hello --env KEY=value --env-file prod.env\n\n\
+        A running agent of that name is replaced.")]
+pub(crate) struct Deploy {
+    /// An .apkg file, or a folder with an agent.yaml
+    #[arg(value_name = "FILE|FOLDER")]
+    source: PathBuf,
+
+    /// The agent's name; without one, the package's
+    #[arg(long, value_name = "ID")]
+    name: Option<AgentId>,
+
+    /// A variable of the agent's environment; above what the package sets
+    #[arg(long, value_name = "KEY=VALUE")]
+    env: Vec<Variable>,
+
+    /// A file of such variables, one KEY=VALUE a line; --env wins
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+
+    /// What to do when the agent ends by itself
+    #[arg(long, value_enum)]
+    restart: Option<Restart>,
+
+    /// Return once the package is accepted, not when the agent answers
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Restart {
+    /// Leave it ended
+    Never,
+    /// Start it again after a crash, not after an exit with code 0
+    OnFailure,
+    /// Start it again after every end that nobody asked for
+    Always,
+}
+
+impl From<Restart> for RestartMode {
+    fn from(restart: Restart) -> Self {
+        match restart {
+            Restart::Never => Self::Never,
+            Restart::OnFailure => Self::OnFailure,
+            Restart::Always => Self::Always,
+        }
+    }
+}
+
+/// How long `deploy` stays to watch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    Accepted,
+    Answering,
+}
+
+/// What is known when `deploy` returns.
+pub(crate) enum Outcome {
+    Accepted { package_id: String },
+    Answering(Deployed),
+}
+
+impl Deploy {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let until = if self.no_wait {
+            Until::Accepted
+        } else {
+            Until::Answering
+        };
+        let package = Package::of(&self.source)?;
+        let options = self.options()?;
+        match deploy(context, &package, &options, until).await? {
+            Outcome::Accepted { package_id } => accepted(context, &package_id),
+            Outcome::Answering(deployed) => answering(context, &deployed),
+        }
+    }
+
+    fn options(self) -> anyhow::Result<DeployOptions> {
+        let mut env_vars = match &self.env_file {
+            Some(path) => environment::of_file(path)?,
+            None => Default::default(),
+        };
+        env_vars.extend(self.env.into_iter().map(Variable::into_pair));
+        Ok(DeployOptions {
+            agent_id: self.name.map(String::from),
+            package_id: None,
+            env_vars,
+            options: SpawnOptions {
+                restart_policy: self.restart.map(RestartMode::from),
+                ..SpawnOptions::default()
+            },
+        })
+    }
+}
+
+fn accepted(context: &Context, package_id: &str) -> anyhow::Result<()> {
+    let terminal = context.terminal;
+    if terminal.json {
+        terminal.print_json(&serde_json::json!({ "package_id": package_id }))?;
+    } else {
+        let ps = context.par("ps");
+        terminal.print(&format!(
+            "{package_id} is accepted; `{ps}` shows how it comes up"
+        ))?;
+    }
+    Ok(())
+}
+
+fn answering(context: &Context, deployed: &Deployed) -> anyhow::Result<()> {
+    let terminal = context.terminal;
+    if terminal.json {
+        terminal.print_json(deployed)?;
+        return Ok(());
+    }
+    let (agent, url) = (&deployed.agent_id, context.client.origin());
+    let call = context.par(&format!("call {agent} '{{}}'"));
+    terminal.print(&format!(
+        "{agent} is running: {url}{}\n  try: {call}",
+        deployed.invoke_path
+    ))?;
+    Ok(())
+}
+
+/// Sends the package and follows what becomes of it.
+pub(crate) async fn deploy(
+    context: &Context,
+    package: &Package,
+    options: &DeployOptions,
+    until: Until,
+) -> anyhow::Result<Outcome> {
+    let progress = context.terminal.progress();
+    progress.say("connecting");
+    let work = async {
+        let answer = upload(context, package, options, &progress).await?;
+        let mut answer = match answer.success().await {
+            Ok(answer) => answer,
+            Err(error) => return Err(refused(package, error)),
+        };
+        follow(context, &mut answer, until, &progress).await
+    };
+    progress.during(work).await
+}
+
+async fn upload(
+    context: &Context,
+    package: &Package,
+    options: &DeployOptions,
+    progress: &Progress,
+) -> anyhow::Result<Answer> {
+    let file = File::open(package.path()).await?;
+    let shown = progress.clone();
+    let on_progress = move |sent, length| {
+        if sent < length {
+            shown.say(format!("uploading: {} of {}", bytes(sent), bytes(length)));
+        } else {
+            shown.say("checking the package");
+        }
+    };
+    let upload = Upload::new(&serde_json::to_string(options)?, file, on_progress).await?;
+    let mut request = context.client.request(Method::POST, "/supervisor/deploy");
+    if let Some(headers) = request.headers_mut() {
+        headers.insert(ACCEPT, HeaderValue::from_static("application/x-ndjson"));
+    }
+    Ok(context
+        .client
+        .send(upload.describe(request), upload)
+        .await?)
+}
+
+/// A 400 is about the package.
+fn refused(package: &Package, error: ClientError) -> anyhow::Error {
+    match &error {
+        ClientError::Refused { status, detail } if matches!(status.as_u16(), 400 | 413) => {
+            let inspect = format!("`par inspect {}` shows all that is wrong", package.name());
+            Problem::new(Exit::Refused, format!("the package is refused: {detail}"))
+                .help(inspect)
+                .into()
+        }
+        _ => error.into(),
+    }
+}
+
+async fn follow(
+    context: &Context,
+    answer: &mut Answer,
+    until: Until,
+    progress: &Progress,
+) -> anyhow::Result<Outcome> {
+    let mut package = None;
+    while let Some(event) = answer.json_line().await? {
+        match event {
+            DeployEvent::Checked {
+                package_id,
+                warnings,
+                ..
+            } => {
+                for warning in &warnings {
+                    context.terminal.warn(warning);
+                }
+                progress.say(format!("{package_id} is accepted"));
+                package = Some(package_id);
+            }
+            DeployEvent::Progress { message } => {
+                progress.say(message);
+                if let (Until::Accepted, Some(package_id)) = (until, package.take()) {
+                    return Ok(Outcome::Accepted { package_id });
+                }
+            }
+            DeployEvent::Deployed(deployed) => return Ok(Outcome::Answering(deployed)),
+            DeployEvent::Failed { detail, traceback } => {
+                return Err(failed(context, &detail, traceback.as_deref()));
+            }
+        }
+    }
+    let message = "the supervisor ended its answer before the agent was up";
+    let ps = format!("`{}` shows what became of it", context.par("ps"));
+    Err(Problem::new(Exit::Failed, message).help(ps).into())
+}
+
+fn failed(context: &Context, detail: &str, traceback: Option<&str>) -> anyhow::Error {
+    if let (Some(traceback), false) = (traceback, context.terminal.json) {
+        context.terminal.note(&harmless(traceback.trim_end()));
+    }
+    let logs = format!("`{}` shows what it wrote", context.par("logs"));
+    Problem::new(Exit::Failed, format!("the agent did not come up: {detail}"))
+        .help(logs)
+        .into()
+}

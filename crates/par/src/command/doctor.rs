@@ -1,0 +1,127 @@
+//! `par doctor`: what this machine offers, and what to do about what it lacks.
+
+mod checks;
+
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+
+use super::Context;
+use crate::exit::{Exit, Problem};
+use crate::terminal::{Style, harmless, wrap};
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  par doctor\n  par doctor --python /usr/bin/python3.11\n\nEnds with 1 when something must be mended before agents can run."
+)]
+pub(crate) struct Doctor {
+    /// The Python that agents would run on [default: python3 of the PATH]
+    #[arg(long, env = "PAR_PYTHON", value_name = "PATH")]
+    python: Option<PathBuf>,
+
+    /// Where packages, environments and logs would be kept [default: ~/.local/state/par]
+    #[arg(long, env = "PAR_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    /// Something will be missing, but agents run.
+    Warn,
+    /// Agents cannot run.
+    Fail,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    found: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
+impl Finding {
+    fn new(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
+        Self {
+            check,
+            verdict,
+            found: found.into(),
+            help: None,
+        }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl Doctor {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let progress = context.terminal.progress();
+        progress.say("looking around");
+        let findings = progress.during(self.examine(context)).await;
+        if context.terminal.json {
+            context.terminal.print_json(&findings)?;
+        } else {
+            for finding in &findings {
+                context.terminal.print(&told(finding, context))?;
+            }
+        }
+        let failed = findings
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::Fail)
+            .count();
+        match failed {
+            0 => Ok(()),
+            1 => Err(Problem::new(
+                Exit::Failed,
+                "one thing must be mended before agents can run",
+            )
+            .into()),
+            n => {
+                let message = format!("{n} things must be mended before agents can run");
+                Err(Problem::new(Exit::Failed, message).into())
+            }
+        }
+    }
+
+    async fn examine(&self, context: &Context) -> Vec<Finding> {
+        let mut findings = checks::python(self.python.as_deref()).await;
+        findings.push(checks::installer(self.python.as_deref()).await);
+        findings.push(checks::state(self.state.clone()));
+        findings.extend(checks::supervisor(&context.client).await);
+        findings.push(checks::kernel());
+        findings.push(checks::protections());
+        findings
+    }
+}
+
+fn told(finding: &Finding, context: &Context) -> String {
+    let screen = context.terminal.out;
+    let (word, style) = match finding.verdict {
+        Verdict::Ok => ("ok  ", Style::Good),
+        Verdict::Warn => ("warn", Style::Warning),
+        Verdict::Fail => ("fail", Style::Bad),
+    };
+    const INDENT: usize = 18;
+    let width = screen
+        .width
+        .unwrap_or(usize::MAX)
+        .saturating_sub(INDENT)
+        .max(20);
+    let mut lines = wrap(&harmless(&finding.found), width);
+    for help in finding.help.iter().flat_map(|help| wrap(help, width - 2)) {
+        lines.push(format!("  {}", Style::Strong.paint(&help, screen.colours)));
+    }
+    let text = lines.join(&format!("\n{}", " ".repeat(INDENT)));
+    format!(
+        "{}  {:<10}  {text}",
+        style.paint(word, screen.colours),
+        finding.check
+    )
+}

@@ -1,0 +1,205 @@
+//! The single checks. Each says what it found; none changes anything that stays.
+
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use par_model::api::RuntimeHealth;
+use par_sandbox::run_tool;
+
+use super::{Finding, Verdict};
+use crate::client::{Client, ClientError};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const OLDEST_PYTHON: (u32, u32) = (3, 9);
+const OLDEST_KERNEL: (u32, u32) = (5, 4);
+const ABOUT_PYTHON: &str = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.executable)";
+
+/// What a program prints, in lines; `None` when it cannot be run or fails.
+async fn output_of(argv: &[&str]) -> Option<Vec<String>> {
+    let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
+    let mut lines = vec![];
+    let ended = run_tool(&argv, Path::new("/"), LIMIT, |line| {
+        lines.push(line.to_owned())
+    })
+    .await;
+    ended.ok().map(|()| lines)
+}
+
+fn python_word(python: Option<&Path>) -> String {
+    python.map_or_else(|| "python3".to_owned(), |path| path.display().to_string())
+}
+
+pub(super) async fn python(python: Option<&Path>) -> Vec<Finding> {
+    let word = python_word(python);
+    let lines = output_of(&[&word, "-I", "-c", ABOUT_PYTHON]).await;
+    let Some((version, path)) = lines
+        .as_deref()
+        .and_then(|lines| lines.first()?.split_once(' '))
+    else {
+        let found = format!("`{word}` does not run");
+        let help = "install Python 3.9 or newer, or name one with --python or PAR_PYTHON";
+        return vec![Finding::new("python", Verdict::Fail, found).help(help)];
+    };
+    let found = format!("Python {version} at {path}");
+    let finding = if two_numbers(version) < Some(OLDEST_PYTHON) {
+        let help = "agents need Python 3.9 or newer: name one with --python or PAR_PYTHON";
+        Finding::new("python", Verdict::Fail, found).help(help)
+    } else {
+        Finding::new("python", Verdict::Ok, found)
+    };
+    vec![finding]
+}
+
+/// Who installs what agents depend on.
+pub(super) async fn installer(python: Option<&Path>) -> Finding {
+    if let Some([version, ..]) = output_of(&["uv", "--version"]).await.as_deref() {
+        return Finding::new("installer", Verdict::Ok, version.as_str());
+    }
+    let word = python_word(python);
+    if output_of(&[&word, "-I", "-c", "import venv, ensurepip"])
+        .await
+        .is_some()
+    {
+        let found = "venv and pip; installing is faster with uv";
+        return Finding::new("installer", Verdict::Ok, found);
+    }
+    let found = "neither uv nor venv with pip: agents with dependencies cannot be installed";
+    Finding::new("installer", Verdict::Warn, found)
+        .help("install uv, or the venv module (on Debian: apt install python3-venv)")
+}
+
+pub(super) fn state(folder: Option<PathBuf>) -> Finding {
+    let Some(folder) = folder.or_else(default_state) else {
+        let found = "no home folder, and no folder was named";
+        return Finding::new("state", Verdict::Fail, found)
+            .help("name one with --state or PAR_STATE");
+    };
+    // The folder itself need not be there yet: then it is its nearest ancestor that must let us in.
+    let existing = folder.ancestors().find(|folder| folder.is_dir());
+    let writable = existing.map(|folder| {
+        rustix::fs::access(
+            folder,
+            rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+        )
+    });
+    match writable {
+        Some(Ok(())) => Finding::new(
+            "state",
+            Verdict::Ok,
+            format!("{} can be written", folder.display()),
+        ),
+        _ => Finding::new(
+            "state",
+            Verdict::Fail,
+            format!("{} cannot be written", folder.display()),
+        )
+        .help("name another folder with --state or PAR_STATE"),
+    }
+}
+
+fn default_state() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base =
+        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(base.join("par"))
+}
+
+/// Whether a supervisor answers; where none does, whether one could.
+pub(super) async fn supervisor(client: &Client) -> Vec<Finding> {
+    let url = client.origin().to_string();
+    let health: Result<RuntimeHealth, ClientError> = client.get("/runtime/health").await;
+    let finding = match health {
+        Ok(health) => {
+            let found = format!(
+                "{url} answers: {}, version {}",
+                health.status, health.version
+            );
+            return vec![Finding::new("supervisor", Verdict::Ok, found)];
+        }
+        Err(ClientError::Unreachable { .. }) => {
+            let found = format!("none at {url}");
+            Finding::new("supervisor", Verdict::Warn, found)
+                .help("start one with `par up`, or name another with --url or PAR_URL")
+        }
+        Err(error) => Finding::new("supervisor", Verdict::Warn, format!("{error} ({url})"))
+            .help("another program may be listening there; see `par up --port`"),
+    };
+    vec![finding, ports()]
+}
+
+/// The ports that `par up` takes first.
+fn ports() -> Finding {
+    let taken: Vec<String> = [8000_u16, 8001, 18001]
+        .into_iter()
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_err())
+        .map(|port| port.to_string())
+        .collect();
+    if taken.is_empty() {
+        return Finding::new("ports", Verdict::Ok, "8000, 8001 and 18001 are free");
+    }
+    let found = format!("taken by other programs: {}", taken.join(", "));
+    Finding::new("ports", Verdict::Warn, found)
+        .help("`par up --port P --agent-ports A-B` uses others")
+}
+
+pub(super) fn kernel() -> Finding {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let found = format!("Linux {release}");
+    // pidfd, by which exits are noticed at once, came with 5.3 and 5.4.
+    if two_numbers(&release) >= Some(OLDEST_KERNEL) {
+        return Finding::new("kernel", Verdict::Ok, found);
+    }
+    Finding::new("kernel", Verdict::Fail, found).help("Linux 5.4 or newer is needed")
+}
+
+pub(super) fn protections() -> Finding {
+    let (holds, missing): (Vec<_>, Vec<_>) = par_sandbox::protections()
+        .into_iter()
+        .partition(|protection| protection.holds);
+    let names = |list: &[par_sandbox::Protection]| {
+        list.iter()
+            .map(|protection| protection.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let found = format!("agents are kept apart by: {}", names(&holds));
+    if missing.is_empty() {
+        return Finding::new("isolation", Verdict::Ok, found);
+    }
+    let found = format!("{found}; not yet by: {}", names(&missing));
+    Finding::new("isolation", Verdict::Warn, found).help("run only packages that you trust")
+}
+
+/// The first two numbers of a version.
+fn two_numbers(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(two_numbers("3.11.7") > Some((3, 9)));
+        assert_eq!(two_numbers("6.1-rc2"), Some((6, 1)));
+        assert_eq!(two_numbers("unknown"), None);
+    }
+
+    #[tokio::test]
+    async fn a_python_that_is_not_there_is_a_failure_with_a_remedy() {
+        let findings = python(Some(Path::new("/nowhere/python3"))).await;
+        assert_eq!(findings[0].verdict, Verdict::Fail);
+        assert!(findings[0].help.is_some());
+    }
+}

@@ -1,0 +1,45 @@
+//! The commands, one a file: its arguments, then what it does.
+
+pub(crate) mod build;
+pub(crate) mod call;
+pub(crate) mod completions;
+pub(crate) mod deploy;
+pub(crate) mod doctor;
+mod environment;
+pub(crate) mod fleet;
+pub(crate) mod init;
+pub(crate) mod inspect;
+pub(crate) mod lifecycle;
+pub(crate) mod logs;
+pub(crate) mod packing;
+pub(crate) mod ps;
+
+use crate::client::Client;
+use crate::terminal::Terminal;
+
+/// What every command is given.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) terminal: Terminal,
+}
+
+impl Context {
+    /// `par …`, to be copied: with `--url` when the supervisor is not where commands look for it.
+    pub(crate) fn par(&self, words: &str) -> String {
+        let origin = self.client.origin();
+        let par = program();
+        if origin.is_default() {
+            format!("{par} {words}")
+        } else {
+            format!("{par} --url {origin} {words}")
+        }
+    }
+}
+
+/// How we were called: `target/release/par` when that is where we are.
+fn program() -> String {
+    let called = std::env::args().next();
+    called
+        .filter(|name| name.contains('/'))
+        .unwrap_or_else(|| "par".to_owned())
+}

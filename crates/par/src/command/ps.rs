@@ -1,0 +1,135 @@
+//! `par ps`: the agents and how they are.
+
+use clap::Args;
+use par_model::ProcessState;
+use par_model::api::{ProcessStatus, SupervisorStatus};
+
+use super::{Context, fleet};
+use crate::terminal::{Cell, Column, Row, Style, Table, bytes, duration};
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  par ps            all agents\n  par ps hello      one agent, with the traceback of its failure\n  par ps --json     everything that is known, for programs"
+)]
+pub(crate) struct Ps {
+    /// Only this agent
+    agent: Option<String>,
+}
+
+const fn column(title: &'static str, right: bool, dispensable: u8) -> Column {
+    Column {
+        title,
+        right,
+        least: None,
+        dispensable,
+    }
+}
+
+const COLUMNS: [Column; 8] = [
+    Column {
+        least: Some(8),
+        ..column("AGENT", false, 0)
+    },
+    column("STATE", false, 0),
+    column("PORT", true, 1),
+    column("UPTIME", true, 3),
+    column("RESTARTS", true, 2),
+    column("MEM", true, 4),
+    column("CPU", true, 5),
+    Column {
+        least: Some(10),
+        ..column("PACKAGE", false, 6)
+    },
+];
+
+impl Ps {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let progress = context.terminal.progress();
+        progress.say("asking the supervisor");
+        let status = progress.during(fleet::status(&context.client)).await?;
+        match &self.agent {
+            Some(name) => one(context, &status, name),
+            None => all(context, &status),
+        }
+    }
+}
+
+fn one(context: &Context, status: &SupervisorStatus, name: &str) -> anyhow::Result<()> {
+    let process = fleet::find(status, name).ok_or_else(|| fleet::unknown(name))?;
+    if context.terminal.json {
+        context.terminal.print_json(process)?;
+        return Ok(());
+    }
+    let mut below = reasons(process);
+    if let Some(traceback) = &process.traceback {
+        below.push(Cell::new(traceback.trim_end(), Style::Faint));
+    }
+    print(context, vec![Row::new(cells(process), below)])
+}
+
+fn all(context: &Context, status: &SupervisorStatus) -> anyhow::Result<()> {
+    let terminal = context.terminal;
+    if terminal.json {
+        terminal.print_json(status)?;
+        return Ok(());
+    }
+    if status.processes.is_empty() {
+        terminal.note(&format!(
+            "no agents yet: bring one up with `{}`",
+            context.par("deploy FILE|FOLDER")
+        ));
+        return Ok(());
+    }
+    let row = |process| Row::new(cells(process), reasons(process));
+    print(context, status.processes.values().map(row).collect())
+}
+
+fn print(context: &Context, rows: Vec<Row>) -> anyhow::Result<()> {
+    let table = Table {
+        columns: &COLUMNS,
+        rows,
+    };
+    let text = table.render(context.terminal.out);
+    context.terminal.print(&text)?;
+    Ok(())
+}
+
+fn cells(process: &ProcessStatus) -> Vec<Cell> {
+    let known = |figure: Option<String>| Cell::from(figure.unwrap_or_else(|| "-".to_owned()));
+    let resources = process.resources.as_ref();
+    vec![
+        Cell::new(&process.agent_id, Style::Strong),
+        Cell::new(process.state.as_str(), style(process.state)),
+        known(process.port.map(|port| port.to_string())),
+        known(process.uptime.map(duration)),
+        process.restart_count.to_string().into(),
+        known(resources.map(|r| bytes(r.memory.rss_bytes))),
+        known(resources.map(|r| format!("{:.1}%", r.cpu.percent))),
+        process.package_id.as_str().into(),
+    ]
+}
+
+fn style(state: ProcessState) -> Style {
+    match state {
+        ProcessState::Running => Style::Good,
+        ProcessState::Starting | ProcessState::Stopping => Style::Warning,
+        ProcessState::Stopped => Style::Faint,
+        ProcessState::Failed | ProcessState::Crashed => Style::Bad,
+    }
+}
+
+/// What is said below an agent's row.
+fn reasons(process: &ProcessStatus) -> Vec<Cell> {
+    let mut below = vec![];
+    if let (ProcessState::Starting, Some(progress)) = (process.state, &process.progress) {
+        below.push(Cell::new(progress, Style::Faint));
+    }
+    if let Some(error) = &process.error {
+        below.push(Cell::new(error, Style::Bad));
+    }
+    if let Some(seconds) = process.restart_in {
+        let soon = format!("restarts in {}", duration(seconds.ceil()));
+        below.push(Cell::new(soon, Style::Faint));
+    }
+    below
+}
