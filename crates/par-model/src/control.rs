@@ -35,7 +35,10 @@ pub struct WorkerSpec {
     /// What agents are told, such as `http://127.0.0.1:8000`.
     pub supervisor_url: String,
     pub folders: Folders,
+    /// The interpreter that the operator chose; else one is looked for.
     pub python: Option<PathBuf>,
+    /// Most bytes of private memory that each process of the agent may have.
+    pub memory_limit: Option<u64>,
     pub limits: CallLimits,
 }
 

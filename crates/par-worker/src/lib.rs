@@ -1,1 +1,31 @@
 //! One agent's process: its surfaces, its adapter.
+//!
+//! Everything runs on one thread. The worker is trusted and serves HTTP; the agent's code runs in a process of its own
+//! behind one socketpair, so that whatever it does, health and other calls are answered.
+
+mod admission;
+mod agent;
+mod alone;
+mod control;
+mod fate;
+mod http;
+mod life;
+mod prepare;
+mod reports;
+mod serving;
+mod variables;
+
+pub use alone::{Alone, AloneError, run_alone};
+pub use control::run;
+
+/// An error and all its sources, `: ` between them.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words.push_str(": ");
+        words.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    words
+}

@@ -1,0 +1,174 @@
+//! Who may be worked on now, who waits, who is sent away.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use par_model::CallError;
+use par_model::control::CallLimits;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The places of one agent.
+pub(crate) struct Admission {
+    places: Arc<Semaphore>,
+    waiting: Cell<u32>,
+    limits: CallLimits,
+    /// Bytes of JSON bodies that may be in memory at one time, in KiB.
+    memory: Arc<Semaphore>,
+}
+
+/// A call that is worked on, until this is dropped.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Memory that a body takes, until this is dropped.
+pub(crate) struct Memory {
+    all: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Memory {
+    /// Makes room for a body of `bytes` in all; refused when the agent's bodies take too much already.
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), CallError> {
+        let held = self
+            .permit
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits) as u64;
+        let wanted = bytes.saturating_sub(SMALL_BODY).div_ceil(1024);
+        let Some(more) = wanted.checked_sub(held).filter(|more| *more > 0) else {
+            return Ok(());
+        };
+        let more = u32::try_from(more).map_err(|_| CallError::Overloaded)?;
+        let permit = Arc::clone(&self.all)
+            .try_acquire_many_owned(more)
+            .map_err(|_| CallError::Overloaded)?;
+        match &mut self.permit {
+            Some(held) => held.merge(permit),
+            None => self.permit = Some(permit),
+        }
+        Ok(())
+    }
+}
+
+/// What all bodies of an agent may take together: this many of the largest.
+const LARGEST_BODIES: u64 = 4;
+/// Bodies up to this size are not counted, in bytes.
+const SMALL_BODY: u64 = 64 << 10;
+
+impl Admission {
+    pub(crate) fn new(limits: CallLimits) -> Rc<Self> {
+        let memory =
+            usize::try_from(limits.body * LARGEST_BODIES / 1024).unwrap_or(Semaphore::MAX_PERMITS);
+        Rc::new(Self {
+            places: Arc::new(Semaphore::new(limits.concurrency as usize)),
+            waiting: Cell::new(0),
+            limits,
+            memory: Arc::new(Semaphore::new(memory.min(Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    pub(crate) fn limits(&self) -> CallLimits {
+        self.limits
+    }
+
+    /// Calls that are worked on now.
+    pub(crate) fn in_flight(&self) -> u32 {
+        let free = u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX);
+        self.limits.concurrency.saturating_sub(free)
+    }
+
+    /// Waits until no call is worked on.
+    pub(crate) async fn idle(&self) {
+        let all = Arc::clone(&self.places)
+            .acquire_many_owned(self.limits.concurrency)
+            .await;
+        drop(all.expect("the semaphore is never closed"));
+    }
+
+    /// A place, now or when one is free; refused when too many wait already.
+    pub(crate) async fn enter(&self) -> Result<Place, CallError> {
+        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(Place { _permit: permit });
+        }
+        if self.waiting.get() >= self.limits.queue {
+            return Err(CallError::Overloaded);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        let permit = Arc::clone(&self.places).acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        Ok(Place { _permit: permit })
+    }
+
+    /// Memory for a body, none yet.
+    pub(crate) fn memory(&self) -> Memory {
+        Memory {
+            all: Arc::clone(&self.memory),
+            permit: None,
+        }
+    }
+}
+
+/// Counts one that waits, also when it stops waiting early.
+struct Waiting<'a>(&'a Cell<u32>);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a Cell<u32>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Duration, timeout};
+
+    fn admission(concurrency: u32, queue: u32) -> Rc<Admission> {
+        Admission::new(CallLimits {
+            concurrency,
+            queue,
+            ..CallLimits::default()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_a_place_and_the_next_one_is_sent_away() {
+        let admission = admission(1, 1);
+        let first = admission.enter().await.expect("a free place");
+        let (second, third) = tokio::join!(
+            timeout(Duration::from_secs(1), admission.enter()),
+            admission.enter()
+        );
+        assert!(second.is_err(), "the place was taken");
+        assert!(matches!(third, Err(CallError::Overloaded)));
+        drop(first);
+        assert!(
+            admission.enter().await.is_ok(),
+            "whoever stopped waiting left no trace"
+        );
+    }
+
+    #[test]
+    fn bodies_together_stay_within_their_memory() {
+        let admission = admission(1, 1);
+        let largest = admission.limits().body;
+        let with = |bytes| {
+            let mut memory = admission.memory();
+            memory.grow(bytes).map(|()| memory)
+        };
+        let taken: Vec<_> = (0..LARGEST_BODIES)
+            .map(|_| with(largest).expect("room"))
+            .collect();
+        assert!(with(largest).is_err_and(|error| error == CallError::Overloaded));
+        assert!(with(10).is_ok(), "small bodies always fit");
+        drop(taken);
+        assert!(with(largest).is_ok());
+    }
+}

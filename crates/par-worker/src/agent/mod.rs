@@ -1,0 +1,10 @@
+//! The agent as the worker sees it: a process, and a channel to it.
+
+pub(crate) mod channel;
+pub(crate) mod exchange;
+pub(crate) mod load;
+pub(crate) mod logs;
+pub(crate) mod outbound;
+pub(crate) mod process;
+
+pub(crate) use exchange::Exchange;

@@ -1,0 +1,135 @@
+//! Starts the agent's process and waits for its first word.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use par_model::control::EndCause;
+use par_model::log::Stream;
+use par_protocol::frame::{Frame, Kind};
+use par_protocol::harness::{Failure, Load, Ready};
+use par_sandbox::{AgentCommand, AgentProcess, Confinement};
+use tokio::sync::mpsc;
+
+use super::channel::{self, Channel, Pump};
+use super::logs;
+use crate::reports::Reporter;
+
+/// Frames of the agent's own that may wait to be handled.
+const WAITING_FRAMES: usize = 256;
+
+pub(crate) struct Agent {
+    pub(crate) child: tokio::process::Child,
+    pub(crate) pid: u32,
+    pub(crate) channel: std::rc::Rc<Channel>,
+    pub(crate) unasked: mpsc::Receiver<Frame>,
+    /// Ends when the agent closes its end.
+    pub(crate) pump: tokio::task::JoinHandle<Result<(), par_protocol::FrameError>>,
+    /// End when the agent, and all that it started, have closed their output.
+    pub(crate) output: [tokio::task::JoinHandle<()>; 2],
+}
+
+/// How the interpreter is started.
+pub(crate) struct Launch<'a> {
+    pub(crate) python: &'a Path,
+    pub(crate) harness: &'a Path,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) folder: &'a Path,
+    pub(crate) data_bytes: Option<u64>,
+}
+
+pub(crate) fn start(launch: Launch<'_>, load: &Load, reporter: &Reporter) -> io::Result<Agent> {
+    let process = par_sandbox::spawn_agent(AgentCommand {
+        program: launch.python.to_owned(),
+        arguments: ["-I", "-S", "-X", "utf8"]
+            .iter()
+            .map(Into::into)
+            .chain([launch.harness.into()])
+            .collect(),
+        env: launch.env,
+        folder: launch.folder.to_owned(),
+        confinement: Confinement {
+            parent: std::process::id(),
+            data_bytes: launch.data_bytes,
+        },
+    })?;
+    let AgentProcess {
+        child,
+        pid,
+        channel,
+        stdout,
+        stderr,
+    } = process;
+    let (unasked_in, unasked) = mpsc::channel(WAITING_FRAMES);
+    let (channel, pump) = channel::open(channel, unasked_in);
+    let body = serde_json::to_vec(load)?;
+    channel
+        .put(0, Kind::Load, &[&body])
+        .map_err(io::Error::other)?;
+    Ok(Agent {
+        child,
+        pid,
+        channel,
+        unasked,
+        pump: tokio::task::spawn_local(Pump::run(pump)),
+        output: [
+            tokio::task::spawn_local(logs::collect(stdout, Stream::Stdout, reporter.clone())),
+            tokio::task::spawn_local(logs::collect(stderr, Stream::Stderr, reporter.clone())),
+        ],
+    })
+}
+
+impl Agent {
+    /// Waits until the agent says that it is ready, or why it never will be.
+    pub(crate) async fn ready(&mut self, on_other: impl Fn(Frame)) -> Result<Ready, EndCause> {
+        loop {
+            tokio::select! {
+                frame = self.unasked.recv() => match frame {
+                    Some(frame) => if let Some(answer) = first_word(&frame) { return answer } else { on_other(frame) },
+                    None => return Err(self.exited().await),
+                },
+                status = self.child.wait() => {
+                    // What it said before it ended may still be on its way.
+                    while let Some(frame) = self.unasked.recv().await {
+                        if let Some(answer) = first_word(&frame) { return answer }
+                    }
+                    return Err(cause_of(status));
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) async fn exited(&mut self) -> EndCause {
+        cause_of(self.child.wait().await)
+    }
+}
+
+pub(crate) fn cause_of(status: io::Result<ExitStatus>) -> EndCause {
+    status.map_or_else(|error| worker_failed(&error), par_sandbox::end_cause)
+}
+
+pub(crate) fn worker_failed(error: &dyn std::error::Error) -> EndCause {
+    EndCause::Worker {
+        reason: crate::chain(error),
+    }
+}
+
+fn first_word(frame: &Frame) -> Option<Result<Ready, EndCause>> {
+    let nonsense = |error: serde_json::Error| EndCause::LoadFailed {
+        reason: format!("the agent said something else than `ready`: {error}"),
+        traceback: None,
+    };
+    match frame.kind {
+        Kind::Ready => Some(serde_json::from_slice(&frame.body).map_err(nonsense)),
+        Kind::Error if frame.id == 0 => Some(Err(serde_json::from_slice(&frame.body).map_or_else(
+            nonsense,
+            |failure: Failure| EndCause::LoadFailed {
+                reason: failure.detail,
+                traceback: failure.traceback,
+            },
+        ))),
+        _ => None,
+    }
+}

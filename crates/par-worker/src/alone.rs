@@ -1,0 +1,117 @@
+//! `par run`: one package, served without a supervisor.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr as _;
+
+use par_model::control::{CallLimits, EndCause, Folders, Report, WorkerSpec};
+use par_model::log::LogLine;
+use par_model::{AgentId, ReplicaId};
+use par_package::{Limits, Store};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::life::{self, Ending};
+use crate::reports;
+
+/// What to run.
+pub struct Alone {
+    /// An APKG.
+    pub package: PathBuf,
+    pub host: IpAddr,
+    pub port: u16,
+    pub grpc_port: u16,
+    pub state: PathBuf,
+    pub python: Option<PathBuf>,
+    /// Where other agents may be found, such as `http://127.0.0.1:8000`; empty: nowhere.
+    pub supervisor_url: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AloneError {
+    #[error("failed to prepare the state folder")]
+    State(#[source] io::Error),
+    #[error("the package was refused")]
+    Package(#[source] par_package::PackageError),
+    #[error("the package's name is no agent id")]
+    Name(#[source] par_model::id::InvalidId),
+    #[error("{cause}")]
+    Ended { cause: EndCause },
+}
+
+/// Serves until the agent ends or this process is told to. `on_report` and `on_log` see what happens meanwhile.
+pub fn run_alone(
+    alone: Alone,
+    mut on_report: impl FnMut(Report) + 'static,
+    mut on_log: impl FnMut(LogLine) + 'static,
+) -> Result<(), AloneError> {
+    par_sandbox::adopt_orphans().map_err(AloneError::State)?;
+    let spec = spec_of(alone)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(AloneError::State)?;
+    let cause = LocalSet::new().block_on(&runtime, async {
+        let (reporter, mut reports) = reports::channel();
+        let (ending_in, ending) = watch::channel(Ending::No);
+        let heard = tokio::task::spawn_local(async move {
+            while let Some(report) = reports.next().await {
+                match report {
+                    Report::Log { line } => on_log(line),
+                    report => on_report(report),
+                }
+            }
+        });
+        tokio::task::spawn_local(interrupted(ending_in));
+        let cause = life::live(spec, reporter, ending).await;
+        let _said_all = heard.await;
+        cause
+    });
+    match cause {
+        EndCause::Asked | EndCause::Exit { code: 0 } => Ok(()),
+        cause => Err(AloneError::Ended { cause }),
+    }
+}
+
+/// Ctrl-C: the first drains, the second does not wait.
+async fn interrupted(ending: watch::Sender<Ending>) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        ending.send_replace(Ending::Drain {
+            within: std::time::Duration::from_secs(10),
+        });
+    }
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(130);
+    }
+    std::future::pending().await
+}
+
+fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
+    let store = Store::open(&alone.state.join("packages")).map_err(AloneError::Package)?;
+    let package = store
+        .admit(&alone.package, &Limits::default())
+        .map_err(AloneError::Package)?;
+    let agent = AgentId::from_str(&package.manifest.name.to_string()).map_err(AloneError::Name)?;
+    Ok(WorkerSpec {
+        package_id: package.label(),
+        package: package.root,
+        replica: ReplicaId(0),
+        env: std::collections::BTreeMap::new(),
+        host: alone.host,
+        port: alone.port,
+        grpc_port: alone.grpc_port,
+        socket: None,
+        supervisor_socket: None,
+        supervisor_url: alone.supervisor_url,
+        folders: Folders {
+            environments: alone.state.join("environments"),
+            python: alone.state.join("python"),
+            workspace: alone.state.join("agents").join(agent.as_str()),
+        },
+        python: alone.python,
+        memory_limit: None,
+        limits: CallLimits::default(),
+        agent,
+    })
+}

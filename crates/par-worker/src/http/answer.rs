@@ -1,0 +1,50 @@
+//! Whole answers, made from what we know.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use par_model::CallError;
+use serde::Serialize;
+
+use super::body::Answer;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// JSON text as it is.
+pub(crate) fn json_text(status: StatusCode, text: Bytes) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Answer> {
+    let text = serde_json::to_vec(value).expect("our own answers are plain JSON");
+    json_text(status, text.into())
+}
+
+pub(crate) fn refusal(error: &CallError) -> Response<Answer> {
+    let status =
+        StatusCode::from_u16(error.http_status()).expect("the failure table holds valid statuses");
+    let mut response = json_text(status, error.to_json().into());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+pub(crate) fn wrong_method(allowed: &'static str) -> Response<Answer> {
+    let mut response = refusal(&CallError::WrongMethod);
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+pub(crate) fn empty(status: StatusCode) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(None));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,50 @@
+//! Through which door a request came, and what may be believed of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use par_model::headers::CALLER;
+
+/// Where a connection was accepted.
+#[derive(Clone, Debug)]
+pub(crate) enum Door {
+    /// The agent's public port: nothing that a header says about the caller is believed.
+    Public { peer: SocketAddr, local: SocketAddr },
+    /// The unix socket, which only the supervisor can reach.
+    Supervisor { public: SocketAddr },
+}
+
+impl Door {
+    pub(crate) fn is_trusted(&self) -> bool {
+        matches!(self, Self::Supervisor { .. })
+    }
+
+    /// Whether another agent is calling.
+    pub(crate) fn caller_is_agent(&self, headers: &HeaderMap) -> bool {
+        self.is_trusted() && headers.contains_key(CALLER)
+    }
+
+    /// The client's address; behind the supervisor the last one that it appended.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> Option<SocketAddr> {
+        match self {
+            Self::Public { peer, .. } => Some(*peer),
+            Self::Supervisor { .. } => {
+                let chain = headers
+                    .get_all("x-forwarded-for")
+                    .iter()
+                    .next_back()?
+                    .to_str()
+                    .ok()?;
+                let last: IpAddr = chain.rsplit(',').next()?.trim().parse().ok()?;
+                Some(SocketAddr::new(last, 0))
+            }
+        }
+    }
+
+    pub(crate) fn server(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Public { local, .. } => Some(*local),
+            Self::Supervisor { public } => Some(*public),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Which surface answers a request. The runtime's own paths win over the agent's.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use par_model::CallError;
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+
+use super::body::Answer;
+use super::door::Door;
+use super::ui::Ui;
+use super::{answer, asgi, call, websocket};
+use crate::serving::Serving;
+
+/// What is known of the agent before it answers.
+pub(crate) struct About {
+    pub(crate) agent: par_model::AgentId,
+    pub(crate) package_id: String,
+    pub(crate) port: u16,
+    pub(crate) grpc_port: u16,
+    pub(crate) package: RefCell<Option<AboutPackage>>,
+}
+
+/// What is known once the package was read.
+pub(crate) struct AboutPackage {
+    pub(crate) label: String,
+    pub(crate) meta: serde_json::Value,
+    pub(crate) ui: Option<Rc<Ui>>,
+}
+
+pub(crate) struct Front {
+    pub(crate) about: About,
+    serving: RefCell<Option<Rc<Serving>>>,
+}
+
+impl Front {
+    pub(crate) fn new(about: About) -> Rc<Self> {
+        Rc::new(Self {
+            about,
+            serving: RefCell::default(),
+        })
+    }
+
+    /// From now on calls go to the agent.
+    pub(crate) fn serve(&self, serving: Rc<Serving>) {
+        self.serving.replace(Some(serving));
+    }
+
+    /// From now on new calls are refused.
+    pub(crate) fn withdraw(&self) {
+        self.serving.replace(None);
+    }
+
+    pub(crate) async fn handle(
+        self: Rc<Self>,
+        door: Door,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Infallible> {
+        Ok(self
+            .route(&door, request)
+            .await
+            .unwrap_or_else(|error| answer::refusal(&error)))
+    }
+
+    async fn route(
+        &self,
+        door: &Door,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, CallError> {
+        let path = request.uri().path();
+        match path {
+            "/health" => {
+                Ok(only(request.method(), &READ, "GET, HEAD").unwrap_or_else(|| self.health()))
+            }
+            "/meta" => {
+                Ok(only(request.method(), &READ, "GET, HEAD").unwrap_or_else(|| self.meta()))
+            }
+            "/invoke" => self.invoke(request).await,
+            _ if path.starts_with("/exports/") => self.export(door, request).await,
+            _ if path == "/ui" || path.starts_with("/ui/") => {
+                self.ui_or_application(door, request).await
+            }
+            _ => self.application(door, request).await,
+        }
+    }
+
+    fn serving(&self) -> Result<Rc<Serving>, CallError> {
+        let not_ready = || CallError::NotReady(self.about.agent.clone());
+        self.serving.borrow().clone().ok_or_else(not_ready)
+    }
+
+    async fn invoke(&self, request: Request<Incoming>) -> Result<Response<Answer>, CallError> {
+        if let Some(refused) = only(request.method(), &[Method::POST], "POST") {
+            return Ok(refused);
+        }
+        let serving = self.serving()?;
+        if !serving.can_be_invoked() {
+            return Err(CallError::UnknownPath);
+        }
+        call::call(&serving, "", request).await
+    }
+
+    async fn export(
+        &self,
+        door: &Door,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, CallError> {
+        if let Some(refused) = only(request.method(), &[Method::POST], "POST") {
+            return Ok(refused);
+        }
+        let raw = request
+            .uri()
+            .path()
+            .strip_prefix("/exports/")
+            .unwrap_or_default();
+        let name = percent_decode_str(raw).decode_utf8_lossy().into_owned();
+        let serving = self.serving()?;
+        if !serving.has_export(&name, door.caller_is_agent(request.headers())) {
+            return Err(CallError::UnknownExport(name.chars().take(200).collect()));
+        }
+        call::call(&serving, &name, request).await
+    }
+
+    async fn ui_or_application(
+        &self,
+        door: &Door,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, CallError> {
+        let ui = self
+            .about
+            .package
+            .borrow()
+            .as_ref()
+            .and_then(|package| package.ui.clone());
+        match ui {
+            Some(ui) => {
+                ui.answer(request.method(), request.uri().path(), request.headers())
+                    .await
+            }
+            None => self.application(door, request).await,
+        }
+    }
+
+    async fn application(
+        &self,
+        door: &Door,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, CallError> {
+        let serving = self.serving()?;
+        if !serving.ready.asgi {
+            return Err(CallError::UnknownPath);
+        }
+        if websocket::is_asked_for(request.headers()) {
+            return websocket::open(&serving, door, request).await;
+        }
+        asgi::forward(&serving, door, request).await
+    }
+
+    fn health(&self) -> Response<Answer> {
+        let serving = self.serving.borrow();
+        let package = self.about.package.borrow();
+        let (status, word) = match &*serving {
+            Some(_) => (StatusCode::OK, "healthy"),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        };
+        let agent_status = serving.as_ref().map(|serving| {
+            json!({
+                "adapter": serving.ready.adapter,
+                "exports": serving.ready.exports,
+                "asgi": serving.ready.asgi,
+                "in_flight": serving.admission.in_flight(),
+            })
+        });
+        let body = json!({
+            "status": word,
+            "agent_id": self.about.agent,
+            "port": self.about.port,
+            "grpc_port": self.about.grpc_port,
+            "grpc_enabled": false,
+            "package": package.as_ref().map(|package| &package.label),
+            "package_id": self.about.package_id,
+            "agent_status": agent_status,
+        });
+        answer::json(status, &body)
+    }
+
+    fn meta(&self) -> Response<Answer> {
+        match &*self.about.package.borrow() {
+            Some(package) => answer::json(StatusCode::OK, &package.meta),
+            None => answer::refusal(&CallError::NotReady(self.about.agent.clone())),
+        }
+    }
+}
+
+const READ: [Method; 2] = [Method::GET, Method::HEAD];
+
+/// The refusal of a method that is not among `allowed`.
+fn only(method: &Method, allowed: &[Method], names: &'static str) -> Option<Response<Answer>> {
+    (!allowed.contains(method)).then(|| answer::wrong_method(names))
+}

@@ -1,0 +1,109 @@
+//! The dependencies of an agent: one environment a set of requirements, shared by all agents that ask for the same.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use par_package::{Interpreter, Package, Requirements, Step};
+use par_sandbox::{ToolError, run_tool};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::chain;
+use crate::reports::Reporter;
+
+/// For one step of an installation.
+const LONGEST_STEP: Duration = Duration::from_secs(900);
+
+pub(crate) struct Environment {
+    pub(crate) python: PathBuf,
+    pub(crate) site: PathBuf,
+    pub(crate) programs: PathBuf,
+}
+
+/// The environment for what `package` requires, installed first if it is not there; `None` when it requires nothing.
+pub(crate) async fn ensure(
+    package: &Package,
+    interpreter: &Interpreter,
+    folder: &Path,
+    reporter: &Reporter,
+) -> Result<Option<Environment>, String> {
+    let requirements = package.requirements();
+    if requirements.is_empty() {
+        return Ok(None);
+    }
+    let home = folder.join(requirements.key(interpreter).as_str());
+    if !is_complete(&home) {
+        let _alone = lock(&home, reporter).await.map_err(|error| chain(&error))?;
+        if !is_complete(&home) {
+            install(requirements, interpreter, &home, reporter).await?;
+        }
+    }
+    Ok(Some(Environment {
+        python: home.join("bin").join("python"),
+        site: par_package::site_packages(&home, interpreter),
+        programs: home.join("bin"),
+    }))
+}
+
+fn is_complete(home: &Path) -> bool {
+    home.join(par_package::COMPLETE_FILE).is_file()
+}
+
+/// Waits until no other worker installs the same.
+async fn lock(home: &Path, reporter: &Reporter) -> io::Result<File> {
+    let file = File::create(home.with_extension("lock"))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Ok(file);
+    }
+    reporter.progress("waiting for dependencies that another agent is installing");
+    let locked = tokio::task::spawn_blocking(move || {
+        flock(&file, FlockOperation::LockExclusive).map(|()| file)
+    });
+    Ok(locked.await.map_err(io::Error::other)??)
+}
+
+async fn install(
+    requirements: &Requirements,
+    interpreter: &Interpreter,
+    home: &Path,
+    reporter: &Reporter,
+) -> Result<(), String> {
+    let prepared = || -> io::Result<()> {
+        if home.exists() {
+            std::fs::remove_dir_all(home)?; // An installation that was cut off.
+        }
+        std::fs::create_dir_all(home)?;
+        std::fs::write(
+            home.join(par_package::REQUIREMENTS_FILE),
+            requirements.text(),
+        )
+    };
+    prepared().map_err(|error| chain(&error))?;
+    let uv = find_on_path("uv");
+    for step in par_package::install_plan(interpreter, uv.as_deref(), home) {
+        perform(&step, home, reporter).await?;
+    }
+    std::fs::write(home.join(par_package::COMPLETE_FILE), "").map_err(|error| chain(&error))
+}
+
+async fn perform(step: &Step, home: &Path, reporter: &Reporter) -> Result<(), String> {
+    reporter.progress(step.label.clone());
+    let on_line = |line: &str| {
+        if line.starts_with("Collecting ") || line.starts_with("Installing ") {
+            reporter.progress(line.to_owned());
+        }
+    };
+    match run_tool(&step.argv, home, LONGEST_STEP, on_line).await {
+        Ok(()) => Ok(()),
+        Err(ToolError::Failed { output, .. }) => Err(par_package::failure_reason(&output)),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}

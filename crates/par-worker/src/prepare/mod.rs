@@ -1,0 +1,79 @@
+//! What has to be there before the agent's code is loaded: an interpreter, our Python side, its dependencies.
+
+mod dependencies;
+mod interpreters;
+mod python_side;
+
+use std::io;
+use std::path::PathBuf;
+
+use par_model::control::{EndCause, WorkerSpec};
+use par_package::{Interpreter, Package};
+
+use crate::agent::process::worker_failed;
+use crate::reports::Reporter;
+
+pub(crate) use interpreters::choose as choose_interpreter;
+
+/// All that is needed to start the agent.
+pub(crate) struct Prepared {
+    /// The interpreter to start: of the dependency environment, if there is one.
+    pub(crate) python: PathBuf,
+    pub(crate) harness: PathBuf,
+    /// Folders of installed modules.
+    pub(crate) site: Vec<PathBuf>,
+    /// Folders of installed programs, for `PATH`.
+    pub(crate) programs: Vec<PathBuf>,
+}
+
+pub(crate) async fn prepare(
+    spec: &WorkerSpec,
+    package: &Package,
+    reporter: &Reporter,
+) -> Result<Prepared, EndCause> {
+    let own = |error: io::Error| worker_failed(&error);
+    std::fs::create_dir_all(spec.folders.workspace.join("tmp")).map_err(own)?;
+    std::fs::create_dir_all(&spec.folders.environments).map_err(own)?;
+    let harness = python_side::ensure(&spec.folders.python).map_err(own)?;
+    let found = choose_interpreter(
+        spec.python.as_deref(),
+        &spec.folders.environments,
+        &package.manifest.runtime,
+    )
+    .await;
+    let (interpreter, warning) = found.map_err(|reason| EndCause::LoadFailed {
+        reason,
+        traceback: None,
+    })?;
+    if let Some(warning) = warning {
+        reporter.say(par_model::log::Level::Warning, warning);
+    }
+    let environment =
+        dependencies::ensure(package, &interpreter, &spec.folders.environments, reporter)
+            .await
+            .map_err(|reason| EndCause::DependenciesFailed { reason })?;
+    Ok(match environment {
+        None => bare(interpreter, harness),
+        Some(environment) => Prepared {
+            python: environment.python,
+            harness,
+            site: vec![environment.site],
+            programs: vec![environment.programs],
+        },
+    })
+}
+
+fn bare(interpreter: Interpreter, harness: PathBuf) -> Prepared {
+    let programs = interpreter
+        .path
+        .parent()
+        .map(ToOwned::to_owned)
+        .into_iter()
+        .collect();
+    Prepared {
+        python: interpreter.path,
+        harness,
+        site: vec![],
+        programs,
+    }
+}

@@ -1,0 +1,56 @@
+//! An agent that answers: what its surfaces need of it.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use par_model::CallError;
+use par_package::Manifest;
+use par_protocol::harness::{Adapter, Ready};
+
+use crate::admission::Admission;
+use crate::agent::channel::Channel;
+use crate::fate::Fate;
+
+pub(crate) struct Serving {
+    pub(crate) channel: Rc<Channel>,
+    pub(crate) admission: Rc<Admission>,
+    pub(crate) ready: Ready,
+    exports: HashSet<String>,
+    /// Exports that only other agents may call.
+    private: HashSet<String>,
+    fate: Rc<Fate>,
+}
+
+impl Serving {
+    pub(crate) fn new(
+        channel: Rc<Channel>,
+        admission: Rc<Admission>,
+        ready: Ready,
+        manifest: &Manifest,
+        fate: Rc<Fate>,
+    ) -> Self {
+        let private = manifest.exports.iter().filter(|export| !export.public);
+        Self {
+            channel,
+            admission,
+            exports: ready.exports.iter().cloned().collect(),
+            private: private.map(|export| export.name.clone()).collect(),
+            ready,
+            fate,
+        }
+    }
+
+    /// Whether `/exports/{name}` is there for a caller; other agents see more than the world.
+    pub(crate) fn has_export(&self, name: &str, caller_is_agent: bool) -> bool {
+        self.exports.contains(name) && (caller_is_agent || !self.private.contains(name))
+    }
+
+    pub(crate) fn can_be_invoked(&self) -> bool {
+        self.ready.adapter != Adapter::None
+    }
+
+    /// Why a call that was under way has no answer.
+    pub(crate) fn gone(&self) -> CallError {
+        CallError::AgentGone(self.fate.words())
+    }
+}
