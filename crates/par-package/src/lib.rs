@@ -1,1 +1,46 @@
 //! An APKG becomes a verified, unpacked, content-addressed package with its environment.
+//!
+//! ```text
+//! file ─digest─▶ archive ─▶ papers ─▶ manifest, requirements, environment
+//!                   └──────unpack──────▶ {store}/{digest}, by one rename
+//! ```
+//!
+//! Nothing here starts a process or opens a socket: [`install_plan`] says which commands make an environment of
+//! dependencies, somebody else runs them.
+
+mod archive;
+mod deploy;
+mod dotenv;
+mod entry_path;
+mod environment;
+mod error;
+mod expand;
+mod install;
+mod interpreter;
+mod limits;
+mod manifest;
+mod package;
+mod papers;
+mod problem;
+mod requirements;
+mod runtime;
+mod store;
+mod text;
+mod yaml;
+
+pub use archive::ArchiveError;
+pub use entry_path::{EntryPath, InvalidPath};
+pub use environment::{Variables, agent_environment};
+pub use error::PackageError;
+pub use install::{
+    COMPLETE_FILE, REQUIREMENTS_FILE, Step, failure_reason, install_plan, site_packages,
+};
+pub use interpreter::{Interpreter, UnknownInterpreter};
+pub use limits::Limits;
+pub use manifest::{AgentName, EntryPoint, Export, InvalidWord, Manifest, Mcp};
+pub use package::Package;
+pub use papers::FolderError;
+pub use problem::{Problem, Problems};
+pub use requirements::{EnvironmentKey, InvalidRequirement, Requirement, Requirements};
+pub use runtime::{InvalidRange, OtherPython, Runtime, Unsupported};
+pub use store::Store;

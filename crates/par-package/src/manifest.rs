@@ -1,0 +1,318 @@
+//! What `agent.yaml` means. [`raw`] is what was written; a [`Manifest`] cannot be wrong in itself.
+
+mod fields;
+mod names;
+mod raw;
+
+use std::collections::{BTreeMap, HashSet};
+
+use par_model::Version;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::entry_path::EntryPath;
+use crate::environment::Variables;
+use crate::papers::MANIFEST;
+use crate::problem::{Problem, Problems};
+use crate::runtime::Runtime;
+use crate::yaml::Position;
+use crate::{Limits, text, yaml};
+use fields::{Findings, WHOLE, Written};
+pub(crate) use names::is_variable_name;
+pub use names::{AgentName, EntryPoint, InvalidWord};
+use raw::{RawExport, RawManifest, RawRuntime};
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Manifest {
+    pub name: AgentName,
+    pub version: Version,
+    pub display_name: Option<String>,
+    pub description: Option<String>,
+    pub author: Option<String>,
+    pub license: Option<String>,
+    /// Absent when only a surface is declared.
+    pub entrypoint: Option<EntryPoint>,
+    pub runtime: Runtime,
+    /// `exports`, then those `metadata.sub_agents` whose names are still free.
+    pub exports: Vec<Export>,
+    pub capabilities: Vec<String>,
+    pub environment: Variables,
+    /// As they were written; [`crate::Requirements`] are what they mean.
+    pub dependencies: Vec<String>,
+    /// Called as `mount(app: FastAPI)`.
+    pub rest_entry: Option<EntryPoint>,
+    /// A factory of gRPC handlers.
+    pub a2a_service: Option<EntryPoint>,
+    /// Any ASGI application.
+    pub asgi_app: Option<EntryPoint>,
+    pub ui_path: Option<EntryPath>,
+    pub ui_base_path: Option<String>,
+    pub mcp: Option<Mcp>,
+    /// Known fields that are kept and shown, not acted on.
+    pub shown: BTreeMap<String, Json>,
+    /// Everything else, such as unknown keys of `metadata`.
+    pub unknown: BTreeMap<String, Json>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Export {
+    pub name: String,
+    /// Absent: the entrypoint is called with the name as `action`.
+    pub handler: Option<EntryPoint>,
+    /// Callable from outside; otherwise by other agents only.
+    pub public: bool,
+    /// From `metadata.sub_agents`.
+    pub sub_agent: bool,
+    pub description: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mcp {
+    pub enabled: bool,
+    pub config_file: Option<EntryPath>,
+}
+
+impl Manifest {
+    /// Reads the bytes of an `agent.yaml`; an error lists every mistake that was found.
+    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Problems> {
+        let text =
+            text::decode(bytes).map_err(|error| Problem::new(MANIFEST, error.to_string()))?;
+        let root = yaml::parse(&text, limits)
+            .map_err(|error| Problem::new(format!("{MANIFEST}:{}", error.at), error.message))?;
+        let mut findings = Findings::default();
+        let raw = RawManifest::read(&root, &mut findings);
+        let manifest = Self::understand(raw, &mut findings);
+        let problems = findings.into_problems();
+        match manifest {
+            Some(manifest) if problems.is_empty() => Ok(manifest),
+            _ => Err(Problems(problems)),
+        }
+    }
+
+    /// `name@version`
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+
+    /// `None` exactly when a required field is missing or wrong, which has then been noted.
+    fn understand(raw: RawManifest, findings: &mut Findings) -> Option<Self> {
+        let name = required("name", raw.name, findings);
+        let version = required("version", raw.version, findings);
+        let entrypoint: Option<EntryPoint> = parsed(raw.entrypoint, findings);
+        let module = entrypoint.as_ref().map(|entry| entry.module.as_str());
+        let rest_entry = raw.rest_entry.and_then(|text| {
+            let entry = EntryPoint::parse_within(&text.value, module);
+            noted(entry, text.at, &text.field, findings)
+        });
+        let a2a_service = parsed(raw.a2a_service, findings);
+        let asgi_app = parsed(raw.asgi_app, findings);
+        let ui_path = raw.ui_path.and_then(|text| ui_folder(&text, findings));
+        let surfaces = [&rest_entry, &a2a_service, &asgi_app];
+        if entrypoint.is_none() && ui_path.is_none() && surfaces.iter().all(|entry| entry.is_none())
+        {
+            note_nothing_to_run(findings);
+        }
+        Some(Self {
+            exports: exports(raw.exports, raw.sub_agents, findings),
+            runtime: runtime(raw.runtime, findings),
+            environment: environment(raw.environment, findings),
+            mcp: raw.mcp.map(|mcp| Mcp {
+                enabled: mcp.enabled,
+                config_file: parsed(mcp.config_file, findings),
+            }),
+            name: name?,
+            version: version?,
+            display_name: raw.display_name.map(|text| text.value),
+            description: raw.description.map(|text| text.value),
+            author: raw.author.map(|text| text.value),
+            license: raw.license.map(|text| text.value),
+            entrypoint,
+            capabilities: raw
+                .capabilities
+                .into_iter()
+                .map(|text| text.value)
+                .collect(),
+            dependencies: raw
+                .dependencies
+                .into_iter()
+                .map(|text| text.value)
+                .collect(),
+            rest_entry,
+            a2a_service,
+            asgi_app,
+            ui_path,
+            ui_base_path: raw.ui_base_path.map(|text| text.value),
+            shown: raw.shown,
+            unknown: raw.unknown,
+        })
+    }
+}
+
+/// Where what is missing is missed.
+const START: Position = Position { line: 1, column: 1 };
+
+/// Says so unless something was written there and was wrong.
+fn note_nothing_to_run(findings: &mut Findings) {
+    const WOULD_RUN: [&str; 12] = [
+        WHOLE,
+        "entrypoint",
+        "entry_point",
+        "rest",
+        "rest.entry",
+        "a2a",
+        "a2a.service",
+        "a2a.entry",
+        "a2a.http_server",
+        "http_server",
+        "ui",
+        "ui.path",
+    ];
+    if !WOULD_RUN.iter().any(|field| findings.mention(field)) {
+        let missing = "missing, and no surface (rest, a2a, http_server, ui) is declared";
+        findings.add(START, "entrypoint", missing);
+    }
+}
+
+fn noted<T, E: std::fmt::Display>(
+    result: Result<T, E>,
+    at: Position,
+    field: &str,
+    findings: &mut Findings,
+) -> Option<T> {
+    result.map_err(|error| findings.add(at, field, error)).ok()
+}
+
+fn parsed<T>(text: Option<Written<String>>, findings: &mut Findings) -> Option<T>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let text = text?;
+    noted(text.value.parse(), text.at, &text.field, findings)
+}
+
+fn required<T>(field: &str, text: Option<Written<String>>, findings: &mut Findings) -> Option<T>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let within_metadata = format!("metadata.{field}");
+    let noted = [field, &within_metadata, WHOLE]
+        .iter()
+        .any(|field| findings.mention(field));
+    if text.is_none() && !noted {
+        findings.add(START, field, "missing");
+    }
+    parsed(text, findings)
+}
+
+/// A folder of its own: the package's root would publish `.env` and the sources.
+fn ui_folder(text: &Written<String>, findings: &mut Findings) -> Option<EntryPath> {
+    let relative = text.value.strip_prefix("./").unwrap_or(&text.value);
+    let folder = relative.strip_suffix('/').unwrap_or(relative);
+    let Ok(path) = folder.parse::<EntryPath>() else {
+        let shown = crate::problem::shown(&text.value);
+        findings.add(
+            text.at,
+            &text.field,
+            format!("`{shown}` is not a folder inside the package"),
+        );
+        return None;
+    };
+    Some(path)
+}
+
+fn runtime(raw: Option<RawRuntime>, findings: &mut Findings) -> Runtime {
+    match raw {
+        None => Runtime::any_python(),
+        Some(RawRuntime::Name(text)) => Runtime::named(&text.value),
+        Some(RawRuntime::Language { name, bounds }) => {
+            let runtime = Runtime::of_language(&name, &bounds.value);
+            noted(runtime, bounds.at, &bounds.field, findings).unwrap_or_else(Runtime::any_python)
+        }
+    }
+}
+
+fn environment(raw: Vec<(String, Written<String>)>, findings: &mut Findings) -> Variables {
+    let mut variables = Variables::default();
+    for (name, value) in raw {
+        if is_variable_name(&name) {
+            variables.insert(name, value.value);
+        } else {
+            let shown = crate::problem::shown(&name);
+            findings.add(
+                value.at,
+                "environment",
+                format!("`{shown}` is not a variable's name"),
+            );
+        }
+    }
+    variables
+}
+
+fn exports(
+    explicit: Vec<RawExport>,
+    sub_agents: Vec<RawExport>,
+    findings: &mut Findings,
+) -> Vec<Export> {
+    let mut taken = HashSet::new();
+    let mut exports = vec![];
+    for raw in explicit {
+        let (name, at, field) = (raw.name.value.clone(), raw.name.at, raw.name.field.clone());
+        let Some(export) = export(raw, Origin::Exports, findings) else {
+            continue;
+        };
+        if taken.insert(name.clone()) {
+            exports.push(export);
+        } else {
+            findings.add(
+                at,
+                &field,
+                format!(
+                    "another export is called `{}`",
+                    crate::problem::shown(&name)
+                ),
+            );
+        }
+    }
+    for raw in sub_agents {
+        if let Some(export) = export(raw, Origin::SubAgents, findings)
+            && taken.insert(export.name.clone())
+        {
+            exports.push(export);
+        }
+    }
+    exports
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Exports,
+    SubAgents,
+}
+
+fn export(raw: RawExport, origin: Origin, findings: &mut Findings) -> Option<Export> {
+    const LONGEST: usize = 256;
+    let name = raw.name;
+    let callable = !name.value.is_empty()
+        && name.value.len() <= LONGEST
+        && !name.value.contains(|c: char| c.is_control() || c == '/');
+    if !callable {
+        let shown = crate::problem::shown(&name.value);
+        findings.add(
+            name.at,
+            &name.field,
+            format!("`{shown}` is not a name that can be called"),
+        );
+        return None;
+    }
+    let handler = raw.handler.and_then(|text| {
+        let entry = EntryPoint::parse_dotted(&text.value);
+        noted(entry, text.at, &text.field, findings)
+    });
+    Some(Export {
+        name: name.value,
+        handler,
+        public: raw.public,
+        sub_agent: origin == Origin::SubAgents,
+        description: raw.description,
+    })
+}
