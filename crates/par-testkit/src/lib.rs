@@ -1,1 +1,14 @@
 //! Builds packages and whole systems for tests; holds the arrows as a test.
+
+mod http;
+mod package;
+mod ports;
+mod processes;
+mod system;
+mod wait;
+
+pub use http::{Answer, Http};
+pub use package::PackageBuilder;
+pub use ports::PortRange;
+pub use system::{Ended, System, SystemBuilder};
+pub use wait::wait_for;

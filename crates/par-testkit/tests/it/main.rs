@@ -1,0 +1,4 @@
+//! What holds between crates.
+
+mod arrows;
+mod sources;
