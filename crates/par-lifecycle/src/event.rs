@@ -28,7 +28,8 @@ pub enum Event {
 /// What must be done, in the order in which it is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a worker on these ports. Always answered by an [`Event::Exited`], sooner or later.
+    /// Start a worker on these ports. Always answered by an [`Event::Exited`], sooner or later. The other actions
+    /// may name the replica before its process exists.
     Spawn {
         replica: ReplicaId,
         agent: AgentId,

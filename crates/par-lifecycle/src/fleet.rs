@@ -71,31 +71,28 @@ impl Fleet {
     #[must_use]
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
         let mut turn = Turn::new(now, &mut self.supplies);
-        let replica = match &event {
-            Event::Tick => {
-                self.agents
-                    .values_mut()
-                    .for_each(|life| life.tick(&mut turn));
-                return finish(&mut self.agents, turn);
-            }
-            Event::Spawned { replica, .. }
-            | Event::Prepared(replica)
-            | Event::Ready(replica)
-            | Event::Drained(replica)
-            | Event::Exited(replica, _) => *replica,
-        };
-        let Some(life) = incarnated_as(&mut self.agents, replica) else {
-            return vec![];
-        };
+        let agents = &mut self.agents;
         match event {
-            Event::Spawned { pid, .. } => life.spawned(pid),
-            Event::Prepared(_) => life.prepared(&turn),
-            Event::Ready(_) => life.ready(&mut turn),
-            Event::Drained(_) => life.drained(&mut turn),
-            Event::Exited(_, cause) => life.exited(&mut turn, cause),
-            Event::Tick => {}
+            Event::Spawned { replica, pid } => {
+                incarnated_as(replica, agents).for_each(|life| life.spawned(pid));
+            }
+            Event::Prepared(replica) => {
+                incarnated_as(replica, agents).for_each(|life| life.prepared(&turn));
+            }
+            Event::Ready(replica) => {
+                incarnated_as(replica, agents).for_each(|life| life.ready(&mut turn));
+            }
+            Event::Drained(replica) => {
+                incarnated_as(replica, agents).for_each(|life| life.drained(&mut turn));
+            }
+            Event::Exited(replica, cause) => {
+                if let Some(life) = incarnated_as(replica, agents).next() {
+                    life.exited(&mut turn, cause);
+                }
+            }
+            Event::Tick => agents.values_mut().for_each(|life| life.tick(&mut turn)),
         }
-        finish(&mut self.agents, turn)
+        finish(agents, turn)
     }
 
     /// When to send [`Event::Tick`] next, if nothing else happens before.
@@ -123,10 +120,14 @@ fn find(agents: &mut BTreeMap<AgentId, Life>, agent: AgentId) -> Result<&mut Lif
     agents.get_mut(&agent).ok_or(Refusal::NotFound(agent))
 }
 
-fn incarnated_as(agents: &mut BTreeMap<AgentId, Life>, replica: ReplicaId) -> Option<&mut Life> {
+/// One life or none: news of the dead finds nobody.
+fn incarnated_as(
+    replica: ReplicaId,
+    agents: &mut BTreeMap<AgentId, Life>,
+) -> impl Iterator<Item = &mut Life> {
     agents
         .values_mut()
-        .find(|life| life.is_incarnated_as(replica))
+        .filter(move |life| life.is_incarnated_as(replica))
 }
 
 /// Forgets who is gone.

@@ -3,26 +3,29 @@
 //! [`Fleet`] is a plain value: commands and news go in, actions come out. It knows no clock, no socket and no
 //! process; whoever drives it says what time it is, carries out the actions in their order, and reports back.
 //!
-//! The life of one agent, as people see it ([`par_model::ProcessState`]) and as the machine does:
+//! The life of one agent:
 //!
 //! ```text
-//!  starting       running            stopping                          at rest
-//! ┌──────────┐   ┌─────────┐ Stop   ┌──────────┐ drained  ┌────────┐ exit  ┌──────────────────────────┐
-//! │ Starting │──▶│ Serving │───────▶│ Draining │─────────▶│ Ending │──────▶│ Stopped  Failed  Crashed │
-//! └──────────┘   └─────────┘        └──────────┘ deadline └────────┘       └──────────────────────────┘
-//!   ▲  │ │ Ready      │ exit               Stop, timeout  ▲    │ exit, after Restart          │
-//!   │  │ └────────────┼───────────────────────────────────┘    │                              │
-//!   │  │ exit         ▼ by policy                              │                   Start, Deploy
-//!   │  └────────▶ Waiting (crashed, restarts at …)             │                              │
-//!   └────────────────┴─────────────────────────────────────────┴──────────────────────────────┘
+//!             Ready           Stop              drained, deadline
+//!   Starting ───────▶ Serving ──────▶ Draining ───────────────────▶ Ending ── deadline: killed
+//!    ▲   │ │             │               │                          ▲   │
+//!    │   │ └─────────────┼───────────────┼── Stop, deadline ────────┘   │
+//!    │   │ exit          │ exit          │ exit                         │ exit
+//!    │   ▼               ▼               ▼                              ▼
+//!    │  before it served:  by policy:    as asked:                    as asked,
+//!    │    Failed             Stopped       Stopped                    or for a start in vain
+//!    │  else by policy       Crashed       forgotten                  as from Starting
+//!    │                       Waiting       Starting again
+//!    └──── deadline ────────────┘
 //! ```
+//!
+//! People see `Waiting` as crashed, `Draining` and `Ending` as stopping ([`par_model::ProcessState`]).
 //!
 //! - An incarnation is over when its exit has been seen, not when it has been killed: until then it holds its
 //!   ports, and nothing takes its place.
 //! - A [`ReplicaId`](par_model::ReplicaId) is never given twice, so late news of an earlier incarnation names nobody.
 //! - What never came up fails at once, with its reason. Only what has served is started again by itself.
-//! - Every state in which a process is being waited for has a deadline, except serving, and except the killed:
-//!   those always end.
+//! - Whatever is waited for has a deadline, except the exit of the killed: that always comes.
 
 mod command;
 mod event;

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use par_lifecycle::{Action, Command, Event, Route, Settings};
+use par_lifecycle::{Action, Command, Event, Refusal, Route, Settings};
 use par_model::ReplicaId;
 use proptest::prelude::*;
 
 use crate::ledger::Ledger;
 use crate::stage;
-use crate::world::{AGENTS, Input, World, any_news, any_steps, nth_agent};
+use crate::world::{AGENTS, Input, Step, World, any_news, any_steps, nth_agent};
+
+/// Deadlines that can come before all is quiet: each agent waits for its restart, does not come up, is killed.
+const SILENT_TICKS: usize = 3 * AGENTS;
 
 /// Room for everybody, so that the ledger needs to know nothing of ports.
 fn roomy() -> Settings {
@@ -54,6 +57,23 @@ proptest! {
         }
     }
 
+    #[test]
+    fn a_port_is_refused_only_when_none_is_free(steps in any_steps()) {
+        let settings = crowded();
+        let mut world = World::new(settings.clone());
+        for step in steps {
+            let refused = world.step(step)
+                .is_some_and(|moment| moment.outcome == Err(Refusal::NoPortFree));
+            if refused {
+                let held: BTreeSet<u16> =
+                    world.living.values().flat_map(|it| [it.port, it.grpc_port]).collect();
+                let mut ports = settings.ports.clone();
+                let free = ports.find(|http| !held.contains(http) && !held.contains(&(http + settings.grpc_offset)));
+                prop_assert_eq!(free, None, "{:?}", world.living);
+            }
+        }
+    }
+
     /// However stubborn the process, and in whatever state the agent was.
     #[test]
     fn stop_always_ends_in_time(steps in any_steps(), index in 0..AGENTS, how in 0..3) {
@@ -67,13 +87,14 @@ proptest! {
         };
         let asked_at = world.now;
         prop_assume!(world.feed(Input::Command(command)).outcome.is_ok());
-        world.bury_the_killed();
-        while world.process_of(&agent).is_some() {
-            let deadline = world.fleet.next_deadline();
-            world.now = deadline.expect("something is yet to happen").max(world.now);
-            world.feed(Input::Event(Event::Tick));
+        for _ in 0..SILENT_TICKS {
             world.bury_the_killed();
+            if world.process_of(&agent).is_none() {
+                break;
+            }
+            world.step(Step::WaitForDeadline);
         }
+        prop_assert!(world.process_of(&agent).is_none(), "{:?}", world.living);
         prop_assert!(world.now - asked_at <= settings.drain_timeout + settings.stop_grace);
         let status = world.fleet.status();
         let left = status.get(&agent);
@@ -196,11 +217,8 @@ proptest! {
     #[test]
     fn deadlines_lead_somewhere(steps in any_steps()) {
         let mut world = World::after(roomy(), steps);
-        // At most: wait for the restart, give up the start, kill.
-        for _ in 0..3 * AGENTS {
-            let Some(deadline) = world.fleet.next_deadline() else { break };
-            world.now = world.now.max(deadline);
-            world.feed(Input::Event(Event::Tick));
+        for _ in 0..SILENT_TICKS {
+            world.step(Step::WaitForDeadline);
         }
         prop_assert_eq!(world.fleet.next_deadline(), None);
     }
