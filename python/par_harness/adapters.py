@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from par_harness.loading import Load
 
     Handler = Callable[[Any], Any]
+    Cleanup = Callable[[], Any]
+    Entry = tuple[str, Handler, Callable[[str], Handler], Cleanup | None]
+    # Gives the function that runs `main` in a process of its own; asked for only by agents that need it.
+    Programs = Callable[[], Callable[[Callable[[], Any], dict[str, Any]], Any]]
 
 CLASS, MAIN, FUNCTION, NONE = "class", "main", "function", "none"
 ADAPTER_ACTIONS = ("get_info", "list_capabilities", "execute")
@@ -24,7 +28,7 @@ ADAPTER_ACTIONS = ("get_info", "list_capabilities", "execute")
 class Agent:
     """What was loaded, and what it is called by."""
 
-    def __init__(self, kind: str, handlers: dict[str, Handler], cleanup: Callable[[], Any] | None = None) -> None:
+    def __init__(self, kind: str, handlers: dict[str, Handler], cleanup: Cleanup | None = None) -> None:
         self.kind = kind
         self.handlers = handlers
         self.cleanup = cleanup
@@ -33,14 +37,13 @@ class Agent:
         return [name for name in self.handlers if name]
 
 
-def load_agent(load: Load) -> Agent:
+def load_agent(load: Load, programs: Programs) -> Agent:
     if load.entrypoint is None:
-        handlers = {export["name"]: _own_handler(export, None) for export in load.exports}
-        return Agent(NONE, handlers)
+        return Agent(NONE, {export["name"]: _own_handler(export, None) for export in load.exports})
     module_name = module_of(load.entrypoint)
     module = import_module(module_name)
-    kind, invoke, action_of, cleanup = _entry(load.entrypoint, module)
-    handlers: dict[str, Handler] = {"": invoke}
+    kind, invoke, action_of, cleanup = _entry(load.entrypoint, module, programs)
+    handlers = {"": invoke}
     for export in load.exports:
         name = export["name"]
         own = getattr(module, name.replace("-", "_"), None) if export["sub_agent"] else None
@@ -57,9 +60,7 @@ def load_agent(load: Load) -> Agent:
     return Agent(kind, handlers, cleanup)
 
 
-def _entry(
-    entrypoint: str, module: Any
-) -> tuple[str, Handler, Callable[[str], Handler], Callable[[], Any] | None]:
+def _entry(entrypoint: str, module: Any, programs: Programs) -> Entry:
     """The kind of adapter, its `/invoke`, its export of a given action, and what ends it."""
     adapter_class = getattr(module, "PixellAdapter", None)
     if isinstance(adapter_class, type):
@@ -73,8 +74,7 @@ def _entry(
         )
     handler = _callable(resolve(entrypoint, "entrypoint"), f"entrypoint `{entrypoint}`")
     if attribute_of(entrypoint) == "main":
-        from par_harness.program import run_program
-
+        run_program = programs()
         return (
             MAIN,
             lambda body: run_program(handler, {"action": "invoke", **_object(body)}),

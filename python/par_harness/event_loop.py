@@ -161,8 +161,8 @@ class LoopStream:
     def on_credit(self, amount: int) -> None:
         self._loop.post(self._grant, amount)
 
-    def on_cancel(self) -> None:
-        """The task is cancelled by its id."""
+    def on_cancel(self) -> bool:
+        return False  # its task is cancelled, by the id
 
     def on_chunk(self, flags: int, body: bytes) -> None:
         """A call has no body besides its own."""

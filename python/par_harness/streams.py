@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
         def on_chunk(self, flags: int, body: bytes) -> None: ...
         def on_credit(self, amount: int) -> None: ...
-        def on_cancel(self) -> None: ...
+
+        def on_cancel(self) -> bool:
+            """True if this ends the call; if not, its handler has to be interrupted."""
 
 
 class Streams:
@@ -91,9 +93,10 @@ class ThreadStream:
         self._credit.grant(amount)
         self._wake()
 
-    def on_cancel(self) -> None:
+    def on_cancel(self) -> bool:
         self._cancelled = True
         self._wake()
+        return False
 
     def on_chunk(self, flags: int, body: bytes) -> None:
         """A call has no body besides its own."""

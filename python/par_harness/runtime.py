@@ -1,0 +1,74 @@
+"""The parts of a running agent, and which frame is for which."""
+
+from __future__ import annotations
+
+from par_harness import outbound
+from par_harness.adapters import load_agent
+from par_harness.calls import Calls
+from par_harness.event_loop import EventLoop
+from par_harness.frames import CANCEL, CHUNK, CREDIT, ERROR, OUTBOUND_BIT, READY, RESULT, STOP, credit_of
+from par_harness.loading import make_importable
+from par_harness.outbound import Outbound
+from par_harness.readers import Readers
+from par_harness.stopping import Stopping
+from par_harness.streams import Streams
+from par_harness.values import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from par_harness.channel import Channel
+    from par_harness.loading import Load
+
+
+class Runtime:
+    def __init__(self, channel: Channel, load: Load) -> None:
+        """Loads the agent; `LoadFailure` says why it cannot be."""
+        self._channel = channel
+        self._streams = Streams(channel)
+        self._loop = EventLoop(channel, self._streams)
+        make_importable(load)
+        self._agent = load_agent(load, self._programs)
+        calls = Calls(self._agent.handlers, self._streams, self._loop)
+        self._readers = Readers(channel, calls.answer, self._control, self._ended, load.concurrency)
+        self._outbound = Outbound(channel, self._readers.about_to_block)
+        self._stopping = Stopping(self._agent, self._readers, self._loop)
+
+    def run(self) -> None:
+        ready = {"adapter": self._agent.kind, "exports": self._agent.export_names(), "asgi": False}
+        self._channel.send_frame(0, READY, encode(ready))
+        outbound.carrier = self._outbound
+        self._readers.run()
+
+    def _control(self, kind: int, id: int, body: bytes) -> None:
+        """Every frame that is not a call."""
+        if kind == CHUNK:
+            stream = self._streams.get(id)
+            if stream is not None:
+                stream.on_chunk(body[0], body[1:])
+        elif kind == CREDIT:
+            stream = self._streams.get(id)
+            if stream is not None:
+                stream.on_credit(credit_of(body))
+        elif kind in (RESULT, ERROR) and id & OUTBOUND_BIT:
+            self._outbound.on_answer(id, kind, body)
+        elif kind == CANCEL:
+            self._cancel(id)
+        elif kind == STOP:
+            self._stopping.begin()
+
+    def _cancel(self, id: int) -> None:
+        stream = self._streams.close(id)
+        if stream is None or not stream.on_cancel():
+            self._loop.cancel(id)
+            self._readers.cancel(id)
+        self._outbound.cancel_for(id)
+
+    def _ended(self) -> None:
+        self._stopping.begin_at_once()
+
+    def _programs(self) -> Callable[[Callable[[], Any], dict[str, Any]], Any]:
+        from par_harness.program import Programs
+
+        return Programs(self._streams).run
