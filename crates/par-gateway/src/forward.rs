@@ -10,7 +10,7 @@ use par_model::CallError;
 use tracing::debug;
 
 use crate::body::ReplyBody;
-use crate::headers;
+use crate::headers::{self, Identity};
 use crate::hold::Hold;
 use crate::path;
 use crate::room::Room;
@@ -27,11 +27,12 @@ pub(crate) struct Answer {
 /// `agent` is the name as asked, `rest` the path below it.
 pub(crate) async fn forward(
     room: &Room,
+    caller: &Identity,
     agent: &str,
     rest: &str,
     mut request: Request<Incoming>,
 ) -> Result<Answer, CallError> {
-    let upgrade = prepare(&mut request, rest)?;
+    let upgrade = prepare(&mut request, caller, rest)?;
     let hold = Hold::of_call(room, agent, rest);
     loop {
         let backend = hold.ready().await?;
@@ -59,6 +60,9 @@ pub(crate) async fn forward(
                 });
             }
             Err(Unanswered::Unsent(returned)) => request = *returned,
+            Err(Unanswered::BadBody) => {
+                return Err(CallError::BadRequest("the body broke off".into()));
+            }
             Err(Unanswered::Broken(error)) => {
                 debug!(agent, replica = %backend.replica(), %error, "call broken");
                 return Err(gone("its connection closed before an answer"));
@@ -75,7 +79,11 @@ fn gone(how: &str) -> CallError {
 }
 
 /// Makes the request one that a worker understands; the way back to the caller's stream, if it asked for WebSocket.
-fn prepare(request: &mut Request<Incoming>, rest: &str) -> Result<Option<OnUpgrade>, CallError> {
+fn prepare(
+    request: &mut Request<Incoming>,
+    caller: &Identity,
+    rest: &str,
+) -> Result<Option<OnUpgrade>, CallError> {
     let target = path::target(rest, request.uri().query());
     let target = PathAndQuery::from_maybe_shared(Bytes::from(target))
         .map_err(|_| CallError::BadRequest("the path is not valid".into()))?;
@@ -83,6 +91,8 @@ fn prepare(request: &mut Request<Incoming>, rest: &str) -> Result<Option<OnUpgra
     let websocket = headers::asks_for_websocket(request);
     *request.version_mut() = Version::HTTP_11;
     headers::strip_hop_by_hop(request.headers_mut());
+    // After the stripping: no caller may name what we say of it as a header of its connection.
+    headers::identify(request.headers_mut(), caller)?;
     if !websocket {
         return Ok(None);
     }

@@ -85,10 +85,20 @@ pub fn start(
 }
 
 /// The two ways to end: finish what was begun, and stop.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct End {
     closing: CancellationToken,
     kill: CancellationToken,
+}
+
+impl Default for End {
+    fn default() -> Self {
+        let kill = CancellationToken::new();
+        Self {
+            closing: kill.child_token(),
+            kill,
+        }
+    }
 }
 
 impl Gateway {

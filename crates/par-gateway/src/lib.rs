@@ -12,6 +12,7 @@ mod body;
 mod control;
 mod doors;
 mod forward;
+mod framing;
 mod gateway;
 mod headers;
 mod hold;
@@ -20,6 +21,7 @@ mod refusal;
 mod room;
 mod routes;
 mod serve;
+mod strict;
 mod tunnel;
 mod upstream;
 

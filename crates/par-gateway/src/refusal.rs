@@ -1,7 +1,7 @@
 //! Calls that the gateway answers itself.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use par_model::CallError;
@@ -18,15 +18,6 @@ pub(crate) fn reply(error: &CallError) -> Response<ReplyBody> {
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// For requests after which nothing on the connection can be trusted.
-pub(crate) fn last_reply(error: &CallError) -> Response<ReplyBody> {
-    let mut response = reply(error);
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use http::{Method, Request, Response};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -20,6 +21,7 @@ use crate::headers::{self, Identity};
 use crate::path::{self, Asked};
 use crate::refusal;
 use crate::room::Room;
+use crate::strict::Strict;
 use crate::tunnel::Tunnel;
 
 /// Whoever is at the other end of one connection.
@@ -46,11 +48,20 @@ impl Caller {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+        let may_leave_http = request.headers().contains_key(UPGRADE);
         let answered = self.admit(request).await;
-        answered.unwrap_or_else(|error| match error {
-            CallError::BadRequest(_) | CallError::WrongMethod => refusal::last_reply(&error),
-            _ => refusal::reply(&error),
-        })
+        let is_last = match &answered {
+            // What follows a request to leave HTTP is not watched any more.
+            Ok(response) => may_leave_http && response.status() != StatusCode::SWITCHING_PROTOCOLS,
+            Err(CallError::BadRequest(_) | CallError::WrongMethod) => true,
+            Err(_) => may_leave_http,
+        };
+        let mut response = answered.unwrap_or_else(|error| refusal::reply(&error));
+        if is_last {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
     }
 
     async fn admit(
@@ -61,12 +72,14 @@ impl Caller {
             return Err(CallError::WrongMethod);
         }
         headers::check_host(&mut request)?;
-        headers::identify(request.headers_mut(), &self.identity)?;
         let uri = request.uri().clone();
         match path::split(uri.path()) {
-            Asked::Control => self.room.ask_control(request, self.peer.clone()).await,
+            Asked::Control => {
+                headers::identify(request.headers_mut(), &self.identity)?;
+                self.room.ask_control(request, self.peer.clone()).await
+            }
             Asked::Agent { id, rest } => {
-                let answer = forward(&self.room, &id, rest, request).await?;
+                let answer = forward(&self.room, &self.identity, &id, rest, request).await?;
                 *self.tunnel.borrow_mut() = answer.tunnel;
                 Ok(answer.response)
             }
@@ -85,7 +98,7 @@ where
     let connection = caller
         .room
         .http
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Strict::new(stream)), service);
     let mut connection = std::pin::pin!(connection.with_upgrades());
     let ended = tokio::select! {
         biased;

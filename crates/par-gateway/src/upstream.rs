@@ -42,6 +42,8 @@ struct Ends {
 pub(crate) enum Unanswered {
     /// Nothing of it was written: it may be sent again.
     Unsent(Box<Request<Incoming>>),
+    /// The caller's own body broke off, or was not framed as HTTP.
+    BadBody,
     /// The agent may have seen it.
     Broken(hyper::Error),
 }
@@ -89,6 +91,7 @@ impl Link {
         sent.await
             .map_err(|mut failure| match failure.take_message() {
                 Some(request) => Unanswered::Unsent(Box::new(request)),
+                None if failure.error().is_user() => Unanswered::BadBody,
                 None => Unanswered::Broken(failure.into_error()),
             })
     }
