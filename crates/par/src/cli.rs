@@ -4,10 +4,10 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Client, Origin};
 use crate::command::{
-    Context, build, call, completions, deploy, doctor, init, inspect, lifecycle, logs, ps,
+    Context, build, call, completions, deploy, doctor, init, inspect, lifecycle, logs, ps, run, up,
 };
 use crate::terminal::Terminal;
-use crate::{demo, doors, exit};
+use crate::{demo, exit};
 
 #[derive(Parser)]
 #[command(
@@ -45,7 +45,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Start the supervisor and serve until Ctrl-C
-    Up(doors::Up),
+    Up(up::Up),
     /// Show two agents at work, one asking the other
     Demo(demo::Demo),
     /// Bring an agent up from a package or a folder, and wait until it answers
@@ -71,7 +71,7 @@ enum Command {
     /// Write a small agent that runs as it is
     Init(init::Init),
     /// Serve one package alone, without a supervisor
-    Run(doors::Run),
+    Run(run::Run),
     /// Check this machine, and say what to do about what is missing
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -85,8 +85,8 @@ impl Cli {
             terminal,
         };
         match self.command {
-            Command::Up(up) => doors::up(up, terminal),
-            Command::Run(run) => doors::run(run),
+            Command::Up(up) => up.run(&context),
+            Command::Run(run) => run.run(&context),
             Command::Init(init) => init.run(&context),
             Command::Build(build) => build.run(&context),
             Command::Inspect(inspect) => inspect.run(&context),

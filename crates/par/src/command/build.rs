@@ -1,10 +1,17 @@
 //! `par build`: a folder becomes a package.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
+use tempfile::NamedTempFile;
 
 use super::Context;
+use super::packing::{not_there, pack_folder};
+use crate::terminal::{bytes, shell_word};
 
 #[derive(Args)]
 #[command(
@@ -20,7 +27,46 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    pub(crate) fn run(self, _context: &Context) -> anyhow::Result<()> {
-        anyhow::bail!("packing is not built yet")
+    pub(crate) fn run(self, context: &Context) -> anyhow::Result<()> {
+        if !self.folder.is_dir() {
+            return Err(not_there(&self.folder).into());
+        }
+        let file = NamedTempFile::new().context("failed to create a temporary file")?;
+        let packed = pack_folder(&self.folder, &file)?;
+        let output = self
+            .output
+            .unwrap_or_else(|| format!("{}.apkg", packed.label.replace('@', "-")).into());
+        place(&file, &output).with_context(|| format!("failed to write `{}`", output.display()))?;
+        for warning in &packed.warnings {
+            context.terminal.warn(warning);
+        }
+        let (terminal, path) = (context.terminal, output.display().to_string());
+        if terminal.json {
+            terminal.print_json(&serde_json::json!({
+                "file": path,
+                "package_id": packed.label,
+                "entries": packed.entries,
+                "bytes": packed.bytes,
+                "warnings": packed.warnings,
+            }))?;
+        } else {
+            let (files, size) = (packed.entries, bytes(packed.bytes));
+            let deploy = context.par(&format!("deploy {}", shell_word(&path)));
+            terminal.print(&format!("{path}: {files} files, {size}\n  try: {deploy}"))?;
+        }
+        Ok(())
     }
+}
+
+/// The whole package appears under its name at once, or not at all.
+fn place(packed: &NamedTempFile, output: &Path) -> io::Result<()> {
+    let folder = output
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let mut near = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    io::copy(&mut packed.reopen()?, near.as_file_mut())?;
+    near.persist(output)?;
+    Ok(())
 }

@@ -2,9 +2,11 @@
 
 mod checks;
 
-use clap::Args;
-use serde::Serialize;
 use std::path::PathBuf;
+
+use clap::Args;
+use par_supervisor::{Given, Settings};
+use serde::Serialize;
 
 use super::Context;
 use crate::exit::{Exit, Problem};
@@ -22,6 +24,10 @@ pub(crate) struct Doctor {
     /// Where packages, environments and logs would be kept [default: ~/.local/state/par]
     #[arg(long, env = "PAR_STATE", value_name = "FOLDER")]
     state: Option<PathBuf>,
+
+    /// The supervisor's settings [default: par.toml, if there is one]
+    #[arg(long, env = "PAR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -91,12 +97,35 @@ impl Doctor {
     }
 
     async fn examine(&self, context: &Context) -> Vec<Finding> {
-        let mut findings = checks::python(self.python.as_deref()).await;
-        findings.push(checks::installer(self.python.as_deref()).await);
-        findings.push(checks::state(self.state.clone()));
-        findings.extend(checks::supervisor(&context.client).await);
-        findings.push(checks::kernel());
-        findings.push(checks::protections());
+        let mut findings = vec![];
+        let given = Given {
+            python: self.python.clone(),
+            state: self.state.clone(),
+            config: self.config.clone(),
+            ..Given::default()
+        };
+        let settings = match Settings::resolve(given) {
+            Ok(settings) => Some(settings),
+            Err(mistakes) => {
+                let found = mistakes.to_string();
+                findings
+                    .push(Finding::new("settings", Verdict::Fail, found).help("mend these lines"));
+                None
+            }
+        };
+        let python = settings
+            .as_ref()
+            .and_then(|settings| settings.python.as_deref());
+        findings.push(checks::python(python).await);
+        findings.push(checks::installer(python).await);
+        let supervisor = checks::supervisor(&context.client).await;
+        if let Some(settings) = &settings {
+            findings.push(checks::state(&settings.state));
+            if supervisor.verdict != Verdict::Ok {
+                findings.push(checks::ports(settings));
+            }
+        }
+        findings.extend([supervisor, checks::kernel(), checks::protections()]);
         findings
     }
 }

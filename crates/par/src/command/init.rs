@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Context;
+use super::{Context, program};
 use crate::bundled::Example;
 use crate::exit::{Exit, Problem};
+use crate::terminal::shell_word;
 
 #[derive(Args)]
 #[command(
@@ -46,8 +47,9 @@ impl Init {
         }
         let place = shell_word(&folder);
         terminal.print(&format!(
-            "{folder}: {}\n\nNext:\n  par up                  # in another terminal, unless it runs\n  {}\n  {}",
+            "{folder}: {}\n\nNext:\n  {} up   (in another terminal, unless it runs)\n  {}\n  {}",
             files.join(", "),
+            program(),
             context.par(&format!("deploy {place}")),
             context.par(&format!("call {name} '{}'", self.example.question())),
         ))?;
@@ -87,14 +89,4 @@ fn refuse_what_is_there(folder: &Path) -> Result<(), Problem> {
         folder.display()
     );
     Err(Problem::new(Exit::Failed, message).help("name a folder that is not there yet"))
-}
-
-/// `text` as one word of a shell.
-fn shell_word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./+@".contains(&b);
-    if text.bytes().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }

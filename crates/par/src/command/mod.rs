@@ -13,6 +13,8 @@ pub(crate) mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod packing;
 pub(crate) mod ps;
+pub(crate) mod run;
+pub(crate) mod up;
 
 use crate::client::Client;
 use crate::terminal::Terminal;
@@ -37,7 +39,7 @@ impl Context {
 }
 
 /// How we were called: `target/release/par` when that is where we are.
-fn program() -> String {
+pub(crate) fn program() -> String {
     let called = std::env::args().next();
     called
         .filter(|name| name.contains('/'))

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use par_package::{Limits, PackError, Packed, pack};
+
 use crate::exit::{Exit, Problem};
 
 pub(crate) struct Package {
@@ -12,8 +14,9 @@ pub(crate) struct Package {
 impl Package {
     pub(crate) fn of(source: &Path) -> anyhow::Result<Self> {
         let packed = if source.is_dir() {
-            let mut file = tempfile::NamedTempFile::new()?;
-            pack(source, file.as_file_mut())?;
+            let file = tempfile::NamedTempFile::new()?;
+            // The supervisor tells its warnings about the same package.
+            pack_folder(source, &file)?;
             Some(file)
         } else if source.exists() {
             None
@@ -44,6 +47,20 @@ pub(super) fn not_there(source: &Path) -> Problem {
     Problem::new(Exit::Failed, message).help("name an .apkg file, or a folder with an agent.yaml")
 }
 
-fn pack(_folder: &Path, _file: &mut std::fs::File) -> anyhow::Result<()> {
-    anyhow::bail!("packing is not built yet")
+/// Packs `folder` into a file of its own.
+pub(super) fn pack_folder(
+    folder: &Path,
+    file: &tempfile::NamedTempFile,
+) -> Result<Packed, Problem> {
+    pack(folder, file.as_file(), &Limits::default()).map_err(|error| {
+        let message = format!("`{}` cannot be packed", folder.display());
+        Problem::new(exit_of(&error), message).because(error)
+    })
+}
+
+fn exit_of(error: &PackError) -> Exit {
+    match error {
+        PackError::Read { .. } | PackError::Write(_) => Exit::Failed,
+        _ => Exit::Refused,
+    }
 }

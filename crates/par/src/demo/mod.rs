@@ -12,7 +12,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::Client;
 use crate::command::Context;
-use crate::doors::PortRange;
 use crate::exit::{Exit, Problem};
 use crate::terminal::Terminal;
 use story::Story;
@@ -33,7 +32,7 @@ pub(crate) struct Demo {
 
     /// HTTP ports for the agents; their gRPC ports lie 10000 higher
     #[arg(long, value_name = "A-B", default_value = "8001-8099")]
-    agent_ports: PortRange,
+    agent_ports: String,
 
     /// The Python that the agents run on [default: python3 of the PATH]
     #[arg(long, env = "PAR_PYTHON", value_name = "PATH")]
@@ -52,7 +51,7 @@ impl Demo {
         let state = folder.path().join("state");
         let settings = Settings {
             port: self.port,
-            agent_ports: self.agent_ports,
+            agent_ports: &self.agent_ports,
             state: &state,
             python: self.python.as_ref(),
         };

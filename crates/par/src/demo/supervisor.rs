@@ -13,7 +13,6 @@ use tokio::process::{Child, ChildStdout};
 use tokio::time::timeout;
 
 use crate::client::Origin;
-use crate::doors::PortRange;
 
 /// A supervisor that needs longer than this to say its address never will.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -22,7 +21,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Settings<'a> {
     pub(super) port: u16,
-    pub(super) agent_ports: PortRange,
+    pub(super) agent_ports: &'a str,
     pub(super) state: &'a Path,
     pub(super) python: Option<&'a PathBuf>,
 }
@@ -102,7 +101,7 @@ impl Settings<'_> {
             .into();
         arguments.push(self.port.to_string().into());
         arguments.push("--agent-ports".into());
-        arguments.push(self.agent_ports.to_string().into());
+        arguments.push(self.agent_ports.into());
         arguments.push("--state".into());
         arguments.push(self.state.into());
         if let Some(python) = self.python {

@@ -14,7 +14,7 @@ pub(crate) use json::indent;
 pub(crate) use progress::Progress;
 pub(crate) use style::Style;
 pub(crate) use table::{Cell, Column, Row, Table};
-pub(crate) use text::{bytes, duration, harmless, wrap};
+pub(crate) use text::{bytes, duration, harmless, shell_word, wrap};
 
 /// Where text goes, and what may be done there.
 #[derive(Clone, Copy, Debug)]

@@ -77,6 +77,16 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{value:.digits$} {}", units[unit])
 }
 
+/// `text` as one word of a shell.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./+@".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +107,13 @@ mod tests {
             sizes,
             ["0 B", "1023 B", "1.5 KB", "14 MB", "1.0 GB", "1.0 GB"]
         );
+    }
+
+    #[test]
+    fn a_shell_reads_one_word() {
+        assert_eq!(shell_word("./a-b_1.apkg"), "./a-b_1.apkg");
+        assert_eq!(shell_word("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

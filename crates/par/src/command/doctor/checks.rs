@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use par_model::api::RuntimeHealth;
 use par_sandbox::run_tool;
+use par_supervisor::Settings;
+use rustix::fs::{Access, access};
 
 use super::{Finding, Verdict};
 use crate::client::{Client, ClientError};
@@ -31,7 +33,7 @@ fn python_word(python: Option<&Path>) -> String {
     python.map_or_else(|| "python3".to_owned(), |path| path.display().to_string())
 }
 
-pub(super) async fn python(python: Option<&Path>) -> Vec<Finding> {
+pub(super) async fn python(python: Option<&Path>) -> Finding {
     let word = python_word(python);
     let lines = output_of(&[&word, "-I", "-c", ABOUT_PYTHON]).await;
     let Some((version, path)) = lines
@@ -40,16 +42,15 @@ pub(super) async fn python(python: Option<&Path>) -> Vec<Finding> {
     else {
         let found = format!("`{word}` does not run");
         let help = "install Python 3.9 or newer, or name one with --python or PAR_PYTHON";
-        return vec![Finding::new("python", Verdict::Fail, found).help(help)];
+        return Finding::new("python", Verdict::Fail, found).help(help);
     };
     let found = format!("Python {version} at {path}");
-    let finding = if two_numbers(version) < Some(OLDEST_PYTHON) {
+    if two_numbers(version) < Some(OLDEST_PYTHON) {
         let help = "agents need Python 3.9 or newer: name one with --python or PAR_PYTHON";
         Finding::new("python", Verdict::Fail, found).help(help)
     } else {
         Finding::new("python", Verdict::Ok, found)
-    };
-    vec![finding]
+    }
 }
 
 /// Who installs what agents depend on.
@@ -70,82 +71,61 @@ pub(super) async fn installer(python: Option<&Path>) -> Finding {
         .help("install uv, or the venv module (on Debian: apt install python3-venv)")
 }
 
-pub(super) fn state(folder: Option<PathBuf>) -> Finding {
-    let Some(folder) = folder.or_else(default_state) else {
-        let found = "no home folder, and no folder was named";
-        return Finding::new("state", Verdict::Fail, found)
-            .help("name one with --state or PAR_STATE");
-    };
+pub(super) fn state(folder: &Path) -> Finding {
+    let shown = folder.display();
     // The folder itself need not be there yet: then it is its nearest ancestor that must let us in.
     let existing = folder.ancestors().find(|folder| folder.is_dir());
-    let writable = existing.map(|folder| {
-        rustix::fs::access(
-            folder,
-            rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
-        )
-    });
+    let writable = existing.map(|folder| access(folder, Access::WRITE_OK | Access::EXEC_OK));
     match writable {
-        Some(Ok(())) => Finding::new(
-            "state",
-            Verdict::Ok,
-            format!("{} can be written", folder.display()),
-        ),
-        _ => Finding::new(
-            "state",
-            Verdict::Fail,
-            format!("{} cannot be written", folder.display()),
-        )
-        .help("name another folder with --state or PAR_STATE"),
+        Some(Ok(())) => Finding::new("state", Verdict::Ok, format!("{shown} can be written")),
+        _ => Finding::new("state", Verdict::Fail, format!("{shown} cannot be written"))
+            .help("name another folder with --state or PAR_STATE"),
     }
 }
 
-fn default_state() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let base =
-        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    Some(base.join("par"))
-}
-
-/// Whether a supervisor answers; where none does, whether one could.
-pub(super) async fn supervisor(client: &Client) -> Vec<Finding> {
+pub(super) async fn supervisor(client: &Client) -> Finding {
     let url = client.origin().to_string();
     let health: Result<RuntimeHealth, ClientError> = client.get("/runtime/health").await;
-    let finding = match health {
+    match health {
         Ok(health) => {
             let found = format!(
                 "{url} answers: {}, version {}",
                 health.status, health.version
             );
-            return vec![Finding::new("supervisor", Verdict::Ok, found)];
+            Finding::new("supervisor", Verdict::Ok, found)
         }
         Err(ClientError::Unreachable { .. }) => {
-            let found = format!("none at {url}");
-            Finding::new("supervisor", Verdict::Warn, found)
+            Finding::new("supervisor", Verdict::Warn, format!("none at {url}"))
                 .help("start one with `par up`, or name another with --url or PAR_URL")
         }
-        Err(error) => Finding::new("supervisor", Verdict::Warn, format!("{error} ({url})"))
-            .help("another program may be listening there; see `par up --port`"),
-    };
-    vec![finding, ports()]
+        Err(error) => Finding::new("supervisor", Verdict::Warn, format!("{url}: {error}"))
+            .help("another program may be listening there; `par up --port P` takes another port"),
+    }
 }
 
-/// The ports that `par up` takes first.
-fn ports() -> Finding {
-    let taken: Vec<String> = [8000_u16, 8001, 18001]
-        .into_iter()
-        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_err())
-        .map(|port| port.to_string())
-        .collect();
+/// The ports that `par up` would take first.
+pub(super) fn ports(settings: &Settings) -> Finding {
+    let agent = *settings.agent_ports.start();
+    let wanted = [settings.port, agent, agent.saturating_add(10_000)];
+    let is_taken = |port: &u16| TcpListener::bind((settings.host, *port)).is_err();
+    let listed = |ports: &[u16]| {
+        ports
+            .iter()
+            .map(u16::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let taken: Vec<u16> = wanted.into_iter().filter(is_taken).collect();
     if taken.is_empty() {
-        return Finding::new("ports", Verdict::Ok, "8000, 8001 and 18001 are free");
+        return Finding::new(
+            "ports",
+            Verdict::Ok,
+            format!("{} are free", listed(&wanted)),
+        );
     }
-    let found = format!("taken by other programs: {}", taken.join(", "));
+    let found = format!("not free: {}", listed(&taken));
     Finding::new("ports", Verdict::Warn, found)
-        .help("`par up --port P --agent-ports A-B` uses others")
+        .help("`par up --port P --agent-ports A-B` takes others")
 }
 
 pub(super) fn kernel() -> Finding {
@@ -198,8 +178,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_python_that_is_not_there_is_a_failure_with_a_remedy() {
-        let findings = python(Some(Path::new("/nowhere/python3"))).await;
-        assert_eq!(findings[0].verdict, Verdict::Fail);
-        assert!(findings[0].help.is_some());
+        let finding = python(Some(Path::new("/nowhere/python3"))).await;
+        assert_eq!(finding.verdict, Verdict::Fail);
+        assert!(finding.help.is_some());
     }
 }

@@ -1,0 +1,68 @@
+//! `par up`: the supervisor.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use par_supervisor::{Given, Settings};
+
+use super::Context;
+use crate::doors;
+use crate::exit::{Exit, Problem};
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+        par up                                  on 127.0.0.1:8000, agents from port 8001 up\n  \
+        par up --port 0 --json                  any free port; the first line says which\n  \
+        par up --config par.toml                with the agents that the file lists\n\n\
+        A flag wins over its PAR_ variable, the variable over par.toml, par.toml over the default.")]
+pub(crate) struct Up {
+    /// The address to listen on; anything but loopback opens it to others [default: 127.0.0.1]
+    #[arg(long, env = "PAR_HOST")]
+    host: Option<String>,
+
+    /// The port to listen on; 0 takes any free one [default: 8000]
+    #[arg(long, env = "PAR_PORT")]
+    port: Option<u16>,
+
+    /// Where packages, environments and logs are kept [default: ~/.local/state/par]
+    #[arg(long, env = "PAR_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
+
+    /// HTTP ports for agents; their gRPC ports lie 10000 higher [default: 8001-8999]
+    #[arg(long, env = "PAR_AGENT_PORTS", value_name = "A-B")]
+    agent_ports: Option<String>,
+
+    /// Settings, and agents to start [default: par.toml, if there is one]
+    #[arg(long, env = "PAR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The Python that agents run on [default: python3 of the PATH]
+    #[arg(long, env = "PAR_PYTHON", value_name = "PATH")]
+    python: Option<PathBuf>,
+
+    /// How long an agent may take until it answers [default: 60]
+    #[arg(long, env = "PAR_START_TIMEOUT", value_name = "SECONDS")]
+    start_timeout: Option<f64>,
+}
+
+impl Up {
+    pub(crate) fn run(self, context: &Context) -> anyhow::Result<()> {
+        let settings = settings(Given {
+            host: self.host,
+            port: self.port,
+            state: self.state,
+            agent_ports: self.agent_ports,
+            python: self.python,
+            start_timeout: self.start_timeout,
+            config: self.config,
+        })?;
+        doors::supervisor(settings, context.terminal)
+    }
+}
+
+/// Everything that is wrong with the settings is wrong usage.
+pub(super) fn settings(given: Given) -> Result<Settings, Problem> {
+    Settings::resolve(given).map_err(|mistakes| {
+        Problem::new(Exit::Usage, "the settings cannot be used").because(mistakes)
+    })
+}
