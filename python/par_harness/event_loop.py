@@ -93,7 +93,7 @@ class EventLoop:
 
     def _begin(self, id: int, value: Any) -> None:
         if hasattr(value, "__anext__"):
-            stream = LoopStream(self, id)
+            stream = LoopStream(self)
             self._streams.open(id, stream)
             self.begin_task(id, self._answer_stream(id, value, stream))
         else:
@@ -146,20 +146,19 @@ class EventLoop:
 class LoopStream:
     """The chunks that a task sends."""
 
-    def __init__(self, loop: EventLoop, id: int) -> None:
+    def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
-        self._id = id
         self._credit = Credit()
-        self._waiting: asyncio.Future[None] | None = None
+        self._changed = Change(loop)
 
     async def wait_for_credit(self, chunk_frame: bytes) -> None:
         while not self._credit.covers(chunk_frame):
-            self._waiting = self._loop.start().create_future()
-            await self._waiting
+            await self._changed.wait()
         self._credit.take(chunk_frame)
 
     def on_credit(self, amount: int) -> None:
-        self._loop.post(self._grant, amount)
+        self._credit.grant(amount)
+        self._loop.post(self._changed.announce)
 
     def on_cancel(self) -> bool:
         return False  # its task is cancelled, by the id
@@ -167,7 +166,23 @@ class LoopStream:
     def on_chunk(self, flags: int, body: bytes) -> None:
         """A call has no body besides its own."""
 
-    def _grant(self, amount: int) -> None:
-        self._credit.grant(amount)
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+
+class Change:
+    """Lets coroutines wait until something has changed."""
+
+    __slots__ = ("_loop", "_waiting")
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def wait(self) -> asyncio.Future[None]:
+        waiting = self._loop.start().create_future()
+        self._waiting.append(waiting)
+        return waiting
+
+    def announce(self) -> None:
+        announced, self._waiting = self._waiting, []
+        for waiting in announced:
+            if not waiting.done():
+                waiting.set_result(None)

@@ -6,7 +6,7 @@ from par_harness import outbound
 from par_harness.adapters import load_agent
 from par_harness.calls import Calls
 from par_harness.event_loop import EventLoop
-from par_harness.frames import CANCEL, CHUNK, CREDIT, ERROR, OUTBOUND_BIT, READY, RESULT, STOP, credit_of
+from par_harness.frames import CANCEL, CHUNK, CREDIT, ERROR, HTTP, OUTBOUND_BIT, READY, RESULT, STOP, credit_of
 from par_harness.loading import make_importable
 from par_harness.outbound import Outbound
 from par_harness.readers import Readers
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from par_harness.asgi import Surface
     from par_harness.channel import Channel
     from par_harness.loading import Load
 
@@ -30,16 +31,31 @@ class Runtime:
         self._loop = EventLoop(channel, self._streams)
         make_importable(load)
         self._agent = load_agent(load, self._programs)
+        self._surface = self._load_surface(load)
         calls = Calls(self._agent.handlers, self._streams, self._loop)
         self._readers = Readers(channel, calls.answer, self._control, self._ended, load.concurrency)
         self._outbound = Outbound(channel, self._readers.about_to_block)
-        self._stopping = Stopping(self._agent, self._readers, self._loop)
+        self._stopping = Stopping(self._clean_ups(), self._readers, self._loop)
 
     def run(self) -> None:
-        ready = {"adapter": self._agent.kind, "exports": self._agent.export_names(), "asgi": False}
+        ready = {"adapter": self._agent.kind, "exports": self._agent.export_names(), "asgi": self._surface is not None}
         self._channel.send_frame(0, READY, encode(ready))
         outbound.carrier = self._outbound
         self._readers.run()
+
+    def _load_surface(self, load: Load) -> Surface | None:
+        if load.rest_entry is None and load.asgi_app is None:
+            return None
+        from par_harness.asgi import Surface, load_application
+
+        surface = Surface(load_application(load), self._channel, self._streams, self._loop)
+        surface.start_up()
+        return surface
+
+    def _clean_ups(self) -> list[Callable[[], Any]]:
+        surface = [self._surface.shut_down] if self._surface is not None else []
+        agent = [self._agent.cleanup] if self._agent.cleanup is not None else []
+        return surface + agent
 
     def _control(self, kind: int, id: int, body: bytes) -> None:
         """Every frame that is not a call."""
@@ -51,6 +67,8 @@ class Runtime:
             stream = self._streams.get(id)
             if stream is not None:
                 stream.on_credit(credit_of(body))
+        elif kind == HTTP and self._surface is not None:
+            self._surface.on_http(id, body)
         elif kind in (RESULT, ERROR) and id & OUTBOUND_BIT:
             self._outbound.on_answer(id, kind, body)
         elif kind == CANCEL:

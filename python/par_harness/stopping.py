@@ -11,7 +11,8 @@ from par_harness.failures import logged_traceback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from par_harness.adapters import Agent
+    from typing import Any, Callable
+
     from par_harness.event_loop import EventLoop
     from par_harness.readers import Readers
 
@@ -20,8 +21,8 @@ PATIENCE_WITHOUT_WORKER = 5.0
 
 
 class Stopping:
-    def __init__(self, agent: Agent, readers: Readers, loop: EventLoop) -> None:
-        self._agent = agent
+    def __init__(self, clean_ups: list[Callable[[], Any]], readers: Readers, loop: EventLoop) -> None:
+        self._clean_ups = clean_ups
         self._readers = readers
         self._loop = loop
         self._begun = False
@@ -47,11 +48,11 @@ class Stopping:
     def _clean_up(self) -> None:
         from atexit import _run_exitfuncs
 
-        try:
-            if self._agent.cleanup is not None:
-                self._agent.cleanup()
-        except BaseException as error:
-            logged_traceback(error)
+        for clean_up in self._clean_ups:
+            try:
+                clean_up()
+            except BaseException as error:
+                logged_traceback(error)
         _run_exitfuncs()
         process.flush_streams()
         os._exit(0)
