@@ -2,8 +2,6 @@
 //! cannot, such as real sizes and checksums, while it is.
 
 mod end_record;
-#[cfg(test)]
-mod tests;
 mod unpack;
 
 use std::collections::HashMap;
@@ -95,7 +93,7 @@ impl ArchiveError {
 }
 
 /// An archive whose list of entries is in order.
-pub(crate) struct Archive<R> {
+pub struct Archive<R> {
     zip: ZipArchive<R>,
     entries: Vec<Entry>,
     /// Of all files, as they say.
@@ -104,23 +102,20 @@ pub(crate) struct Archive<R> {
 }
 
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) path: EntryPath,
-    pub(crate) kind: Kind,
+pub struct Entry {
+    pub path: EntryPath,
+    pub kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     File { bytes: u64 },
     Folder,
 }
 
 impl<R: Read + Seek> Archive<R> {
-    pub(crate) fn open(
-        mut file: R,
-        packed_bytes: u64,
-        limits: &Limits,
-    ) -> Result<Self, ArchiveError> {
+    /// Checks everything that the archive says about itself.
+    pub fn open(mut file: R, packed_bytes: u64, limits: &Limits) -> Result<Self, ArchiveError> {
         let end = EndRecord::read(&mut file)
             .map_err(ArchiveError::Read)?
             .ok_or(ArchiveError::NotAZip)?;
@@ -150,12 +145,18 @@ impl<R: Read + Seek> Archive<R> {
         })
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    /// Of all files together, unpacked.
+    pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Reads every file to its end, as unpacking would, and writes nothing.
+    pub fn verify(&mut self) -> Result<(), ArchiveError> {
+        (0..self.entries.len()).try_for_each(|index| self.copy_entry(index, &mut io::sink()))
     }
 
     pub(crate) fn papers(&mut self) -> Result<Papers, ArchiveError> {

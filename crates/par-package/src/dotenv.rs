@@ -5,9 +5,10 @@ use crate::manifest::is_variable_name;
 use crate::papers::DOTENV;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Dotenv {
-    pub(crate) variables: Variables,
-    pub(crate) warnings: Vec<String>,
+pub struct Dotenv {
+    pub variables: Variables,
+    /// Such as `.env:3: skipped: no `=``.
+    pub warnings: Vec<String>,
 }
 
 /// What a line without a variable is.
@@ -28,7 +29,7 @@ enum BrokenLine {
 }
 
 impl Dotenv {
-    pub(crate) fn parse(bytes: &[u8]) -> Self {
+    pub fn parse(bytes: &[u8]) -> Self {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut dotenv = Self::default();
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {

@@ -15,10 +15,12 @@ mod entry_path;
 mod environment;
 mod error;
 mod expand;
+mod inspect;
 mod install;
 mod interpreter;
 mod limits;
 mod manifest;
+mod pack;
 mod package;
 mod papers;
 mod problem;
@@ -28,16 +30,19 @@ mod store;
 mod text;
 mod yaml;
 
-pub use archive::ArchiveError;
+pub use archive::{Archive, ArchiveError, Entry, Kind};
+pub use dotenv::Dotenv;
 pub use entry_path::{EntryPath, InvalidPath};
 pub use environment::{Variables, agent_environment};
 pub use error::PackageError;
+pub use inspect::{Inspection, Layout, Surfaces, Variable, inspect};
 pub use install::{
     COMPLETE_FILE, REQUIREMENTS_FILE, Step, failure_reason, install_plan, site_packages,
 };
 pub use interpreter::{Interpreter, UnknownInterpreter};
 pub use limits::Limits;
 pub use manifest::{AgentName, EntryPoint, Export, InvalidWord, Manifest, Mcp};
+pub use pack::{PackError, Packed, pack};
 pub use package::Package;
 pub use papers::FolderError;
 pub use problem::{Problem, Problems};

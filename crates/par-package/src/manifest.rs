@@ -5,6 +5,7 @@ mod names;
 mod raw;
 
 use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 
 use par_model::Version;
 use serde::Serialize;
@@ -75,10 +76,7 @@ pub struct Mcp {
 impl Manifest {
     /// Reads the bytes of an `agent.yaml`; an error lists every mistake that was found.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Problems> {
-        let text =
-            text::decode(bytes).map_err(|error| Problem::new(MANIFEST, error.to_string()))?;
-        let root = yaml::parse(&text, limits)
-            .map_err(|error| Problem::new(format!("{MANIFEST}:{}", error.at), error.message))?;
+        let root = read(bytes, limits)?;
         let mut findings = Findings::default();
         let raw = RawManifest::read(&root, &mut findings);
         let manifest = Self::understand(raw, &mut findings);
@@ -146,6 +144,17 @@ impl Manifest {
             unknown: raw.unknown,
         })
     }
+}
+
+fn read(bytes: &[u8], limits: &Limits) -> Result<Rc<yaml::Node>, Problem> {
+    let text = text::decode(bytes).map_err(|error| Problem::new(MANIFEST, error.to_string()))?;
+    yaml::parse(&text, limits)
+        .map_err(|error| Problem::new(format!("{MANIFEST}:{}", error.at), error.message))
+}
+
+/// The manifest as it was written, whether it makes sense or not.
+pub(crate) fn as_json(bytes: &[u8], limits: &Limits) -> Result<Json, Problems> {
+    Ok(read(bytes, limits)?.to_json())
 }
 
 /// Where what is missing is missed.

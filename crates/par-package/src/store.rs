@@ -7,7 +7,7 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -177,6 +177,25 @@ impl Store {
             source,
         }
     }
+}
+
+/// The digest of a whole file, and its size; the file is then at its start again.
+pub(crate) fn digest_of(file: &mut File) -> io::Result<(PackageDigest, u64)> {
+    let mut hash = Sha256::new();
+    let mut reader = BufReader::with_capacity(64 << 10, &mut *file);
+    let mut bytes = 0_u64;
+    loop {
+        let chunk = reader.fill_buf()?;
+        if chunk.is_empty() {
+            break;
+        }
+        hash.update(chunk);
+        let count = chunk.len();
+        bytes += count as u64;
+        reader.consume(count);
+    }
+    file.rewind()?;
+    Ok((PackageDigest::of_sha256(hash.finalize().into()), bytes))
 }
 
 /// The bytes of a package in the private folder.

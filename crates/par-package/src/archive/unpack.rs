@@ -41,11 +41,10 @@ impl<R: Read + Seek> Archive<R> {
         target: &mut impl Write,
     ) -> Result<(), ArchiveError> {
         let entry = &self.entries[index];
-        let name = entry.path.as_str().to_owned();
-        let said = match entry.kind {
-            Kind::File { bytes } => bytes,
-            Kind::Folder => 0,
+        let Kind::File { bytes: said } = entry.kind else {
+            return Ok(());
         };
+        let name = entry.path.as_str().to_owned();
         let dishonest = |reason: String| ArchiveError::Dishonest {
             entry: shown(&name),
             reason,
