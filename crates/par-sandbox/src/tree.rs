@@ -79,7 +79,7 @@ pub fn descendants(root: u32) -> Vec<u32> {
     below(&process_table(), root)
 }
 
-fn below(table: &[ProcessEntry], root: u32) -> Vec<u32> {
+pub(crate) fn below(table: &[ProcessEntry], root: u32) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for process in table {
         children

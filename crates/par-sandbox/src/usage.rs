@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::tree::descendants;
+use crate::processes::ProcessEntry;
+use crate::tree::below;
 
 /// Sums over a process and all its descendants.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,10 +24,10 @@ pub struct Usage {
     pub memory_total: u64,
 }
 
-/// Absent when the process is gone.
-pub fn usage(root: u32) -> Option<Usage> {
+/// What `root` and all below it use, by a [`crate::process_table`]; absent when the process is gone.
+pub fn usage(table: &[ProcessEntry], root: u32) -> Option<Usage> {
     let mut sum = single(root)?;
-    for pid in descendants(root) {
+    for pid in below(table, root) {
         if let Some(part) = single(pid) {
             sum.add(&part);
         }
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn our_own_usage_is_plausible() {
-        let own = usage(std::process::id()).expect("we are running");
+        let own = usage(&crate::process_table(), std::process::id()).expect("we are running");
         assert!(
             own.rss_bytes > 0 && own.threads > 0 && own.memory_total > own.rss_bytes,
             "{own:?}"

@@ -1,1 +1,35 @@
-//! The daemon: performs what the lifecycle decides; control API, gateway.
+//! The daemon: performs what the lifecycle decides; control API and gateway in front.
+//!
+//! ```text
+//! main thread:     api ──messages──▶ driver ──actions──▶ effects ──▶ workers
+//!                   ▲                  │  ▲                  │
+//!                   └──── snapshot ────┘  └───── events ─────┘
+//! gateway threads: listener ──▶ routes (published) ──▶ worker's socket
+//! ```
+
+mod api;
+mod catalog;
+mod config;
+mod daemon;
+mod driver;
+mod effects;
+mod logs;
+mod message;
+mod ports;
+mod snapshot;
+mod state;
+
+pub use config::{FileAgent, Given, Mistakes, Settings};
+pub use daemon::{Announcement, StartError, run};
+
+/// An error and all its sources, `: ` between them.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words.push_str(": ");
+        words.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    words
+}

@@ -1,0 +1,150 @@
+//! Stop, start, restart and remove agents that are known.
+
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use par_lifecycle::{Command, Release};
+use par_model::api::{Detail, Done, SpawnRequest, Spawned};
+use par_model::{AgentId, ProcessId};
+
+use super::outcome::{end_of, port_of};
+use super::refusal::ApiError;
+use super::spawn::{made_from, start as start_release};
+use super::{Api, Shared};
+use crate::message::Running;
+
+/// Longer than any drain and grace together: a stop always ends.
+const LONGEST_STOP: Duration = Duration::from_secs(60);
+
+/// Withdraws an agent's route, lets its calls finish, and ends it. Answers when it has ended.
+#[utoipa::path(
+    post, path = "/supervisor/stop/{process_id}",
+    params(("process_id", description = "`par-<agent>`, or the bare agent id")),
+    responses((status = 200, body = Done), (status = 404, description = "Unknown", body = Detail))
+)]
+pub(super) async fn stop(
+    State(api): Shared,
+    Path(word): Path<String>,
+) -> Result<Json<Done>, ApiError> {
+    let (agent, _) = find(&api, &word)?;
+    api.control.command(Command::Stop(agent.clone())).await?;
+    end_of(&api.control, &agent, Instant::now() + LONGEST_STOP).await;
+    Ok(Json(Done::success()))
+}
+
+/// Starts an agent that is stopped, failed or crashed.
+#[utoipa::path(
+    post, path = "/supervisor/start/{process_id}",
+    params(("process_id", description = "`par-<agent>`, or the bare agent id")),
+    responses(
+        (status = 200, body = Spawned),
+        (status = 404, description = "Unknown", body = Detail),
+        (status = 409, description = "It already runs", body = Detail),
+    )
+)]
+pub(super) async fn start(
+    State(api): Shared,
+    Path(word): Path<String>,
+) -> Result<Json<Spawned>, ApiError> {
+    let (agent, release) = find(&api, &word)?;
+    api.control.command(Command::Start(agent.clone())).await?;
+    started(&api, agent, release).await
+}
+
+/// Stops an agent and starts it again, with a new package and settings if a body is given.
+#[utoipa::path(
+    post, path = "/supervisor/restart/{process_id}",
+    params(("process_id", description = "`par-<agent>`, or the bare agent id")),
+    request_body = Option<SpawnRequest>,
+    responses(
+        (status = 200, body = Spawned),
+        (status = 400, description = "The package was refused", body = Detail),
+        (status = 404, description = "Unknown", body = Detail),
+        (status = 422, description = "A field is missing or wrong", body = Detail),
+    )
+)]
+pub(super) async fn restart(
+    State(api): Shared,
+    Path(word): Path<String>,
+    body: Bytes,
+) -> Result<Json<Spawned>, ApiError> {
+    let (agent, release) = find(&api, &word)?;
+    if !body.trim_ascii().is_empty() {
+        let made = made_from(&api, &body, Some(agent)).await?;
+        return start_release(&api, made, Running::Replace).await.map(Json);
+    }
+    let before = api
+        .control
+        .snapshot()
+        .agents
+        .get(&agent)
+        .and_then(|known| known.status.incarnation);
+    api.control
+        .command(Command::Restart(agent.clone(), None))
+        .await?;
+    if let Some(before) = before {
+        let gone = |known: &crate::snapshot::Known| {
+            known
+                .status
+                .incarnation
+                .is_none_or(|it| it.replica != before.replica)
+        };
+        let mut snapshots = api.control.snapshots.clone();
+        let ended = snapshots.wait_for(|snapshot| snapshot.agents.get(&agent).is_none_or(gone));
+        if tokio::time::timeout(LONGEST_STOP, ended).await.is_err() {
+            return Err(ApiError::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                format!("agent `{agent}` is still stopping"),
+            ));
+        }
+    }
+    started(&api, agent, release).await
+}
+
+/// Stops an agent and forgets it, with its workspace and its logs.
+#[utoipa::path(
+    delete, path = "/supervisor/agents/{process_id}",
+    params(("process_id", description = "`par-<agent>`, or the bare agent id")),
+    responses((status = 200, body = Done), (status = 404, description = "Unknown", body = Detail))
+)]
+pub(super) async fn remove(
+    State(api): Shared,
+    Path(word): Path<String>,
+) -> Result<Json<Done>, ApiError> {
+    let (agent, _) = find(&api, &word)?;
+    api.control.command(Command::Remove(agent.clone())).await?;
+    end_of(&api.control, &agent, Instant::now() + LONGEST_STOP).await;
+    Ok(Json(Done::success()))
+}
+
+fn find(api: &Api, word: &str) -> Result<(AgentId, Release), ApiError> {
+    let snapshot = api.control.snapshot();
+    let found = snapshot
+        .find(word)
+        .map(|(agent, known)| (agent.clone(), known.status.release));
+    let shown: String = word.chars().take(80).collect();
+    found.ok_or_else(|| ApiError::not_found(format!("Process {shown} not found")))
+}
+
+async fn started(api: &Api, agent: AgentId, release: Release) -> Result<Json<Spawned>, ApiError> {
+    let port = port_of(&api.control, &agent, release)
+        .await
+        .map_err(|cause| {
+            let reason =
+                cause.map_or_else(|| "it was withdrawn".to_owned(), |cause| cause.to_string());
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("agent `{agent}` could not be started: {reason}"),
+            )
+        })?;
+    let process_id = ProcessId::of(agent).to_string();
+    Ok(Json(Spawned {
+        status: "success".to_owned(),
+        process_id,
+        port,
+        warnings: vec![],
+    }))
+}

@@ -1,0 +1,177 @@
+//! `POST /supervisor/spawn`: a package of this machine becomes an agent.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use par_model::api::{Detail, SpawnOptions, SpawnRequest, Spawned};
+use par_model::{AgentId, ProcessId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::intake::IntakeError;
+use super::outcome::port_of;
+use super::refusal::ApiError;
+use super::{Api, Shared};
+use crate::catalog::Made;
+use crate::message::Running;
+
+/// The fields of a [`SpawnRequest`] that are not options. Read apart, so that an error names its field.
+#[derive(Deserialize)]
+struct Fields {
+    agent_id: String,
+    #[serde(default)]
+    package_id: String,
+    package_path: String,
+    #[serde(default)]
+    env_vars: BTreeMap<String, String>,
+}
+
+/// Checks a package and starts it as a new agent. The answer comes when its process exists; `starting` becomes
+/// `running` when its code is loaded.
+#[utoipa::path(
+    post, path = "/supervisor/spawn", request_body = SpawnRequest,
+    responses(
+        (status = 200, body = Spawned),
+        (status = 400, description = "The body is not JSON, or the package was refused", body = Detail),
+        (status = 403, description = "From a page of another origin", body = Detail),
+        (status = 409, description = "The agent already runs", body = Detail),
+        (status = 422, description = "A field is missing or wrong", body = Detail),
+        (status = 503, description = "No port is free", body = Detail),
+    )
+)]
+pub(super) async fn spawn(State(api): Shared, body: Bytes) -> Result<Json<Spawned>, ApiError> {
+    let made = made_from(&api, &body, None).await?;
+    start(&api, made, Running::Refuse).await.map(Json)
+}
+
+/// Reads a spawn request and takes its package in. `agent` is the one that the path names, if it does.
+pub(super) async fn made_from(
+    api: &Api,
+    body: &[u8],
+    agent: Option<AgentId>,
+) -> Result<Made, ApiError> {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
+    let fields: Fields = field_by_field(body)?;
+    let options: SpawnOptions = field_by_field(body)?;
+    check_options(&options)?;
+    let named = AgentId::from_str(&fields.agent_id)
+        .map_err(|error| ApiError::wrong_field(format!("agent_id: {error}")))?;
+    if agent.is_some_and(|agent| agent != named) {
+        return Err(ApiError::wrong_field(
+            "agent_id: the path names another agent",
+        ));
+    }
+    if fields.package_path.contains('\0') || fields.package_path.is_empty() {
+        return Err(ApiError::wrong_field(
+            "package_path: name an .apkg file or a folder",
+        ));
+    }
+    let package = api
+        .intake
+        .admit_in_the_background(Path::new(&fields.package_path).to_owned())
+        .await
+        .map_err(refused)?;
+    Ok(Made {
+        agent: named,
+        package_id: if fields.package_id.is_empty() {
+            package.label()
+        } else {
+            fields.package_id
+        },
+        digest: package.digest,
+        package: package.root,
+        env: fields.env_vars,
+        options,
+    })
+}
+
+/// Options whose type is right and whose value makes no sense.
+pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
+    let longest = Duration::from_secs(7 * 24 * 3600).as_secs_f64();
+    let within = |name: &str, value: Option<f64>, least: f64, most: f64| match value {
+        Some(value) if !(least..=most).contains(&value) => Err(ApiError::wrong_field(format!(
+            "{name}: {value} is not between {least} and {most}"
+        ))),
+        _ => Ok(()),
+    };
+    within(
+        "restart_delay_seconds",
+        options.restart_delay_seconds,
+        0.0,
+        longest,
+    )?;
+    within(
+        "max_restart_delay_seconds",
+        options.max_restart_delay_seconds,
+        0.0,
+        longest,
+    )?;
+    within(
+        "backoff_multiplier",
+        options.backoff_multiplier,
+        1.0,
+        1000.0,
+    )?;
+    within("cpu_limit", options.cpu_limit, 0.01, 4096.0)?;
+    match options.memory_limit_mb {
+        Some(megabytes) if !(16..=1 << 24).contains(&megabytes) => {
+            Err(ApiError::wrong_field(format!(
+                "memory_limit_mb: {megabytes} is not between 16 and {}",
+                1 << 24
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn field_by_field<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let place = error.path().to_string();
+        let reason = error.inner().to_string();
+        ApiError::wrong_field(if place == "." {
+            reason
+        } else {
+            format!("{place}: {reason}")
+        })
+    })
+}
+
+pub(super) fn refused(error: IntakeError) -> ApiError {
+    match error {
+        IntakeError::TooLarge { .. } => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, crate::chain(&error))
+        }
+        error if error.blames_the_package() => ApiError::bad_request(crate::chain(&error)),
+        error => ApiError::internal(&error),
+    }
+}
+
+/// Starts a release and waits until it has its ports.
+pub(super) async fn start(api: &Api, made: Made, running: Running) -> Result<Spawned, ApiError> {
+    let (agent, warnings) = (made.agent.clone(), made.warnings());
+    let release = api.control.deploy(made, running).await?;
+    let port = port_of(&api.control, &agent, release)
+        .await
+        .map_err(|cause| {
+            let reason =
+                cause.map_or_else(|| "it was withdrawn".to_owned(), |cause| cause.to_string());
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("agent `{agent}` could not be started: {reason}"),
+            )
+        })?;
+    Ok(Spawned {
+        status: "success".to_owned(),
+        process_id: ProcessId::of(agent).to_string(),
+        port,
+        warnings,
+    })
+}

@@ -1,0 +1,238 @@
+//! `par.toml`.
+//!
+//! ```toml
+//! host = "127.0.0.1"
+//! port = 8000
+//! state = "/var/lib/par"
+//! agent_ports = "8001-8999"
+//! python = "/usr/bin/python3"
+//! start_timeout_seconds = 60
+//! drain_timeout_seconds = 10
+//! stable_after_seconds = 10
+//! call_timeout_seconds = 60
+//!
+//! [[agents]]
+//! id = "hello"                 # without one, the package's name
+//! package = "hello-0.1.0.apkg" # or a folder; relative to this file
+//! env = { GREETING = "hi" }
+//! restart_policy = "on-failure"
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use par_model::api::SpawnOptions;
+use par_model::{AgentId, RestartMode};
+use toml::de::{DeTable, DeValue};
+
+use super::Mistake;
+use super::table::{Notes, Value};
+
+/// An agent that is started with the supervisor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileAgent {
+    pub id: Option<AgentId>,
+    pub package: PathBuf,
+    pub env: BTreeMap<String, String>,
+    pub options: SpawnOptions,
+}
+
+/// Values with the places where they were written.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub(super) host: Option<(String, String)>,
+    pub(super) port: Option<u16>,
+    pub(super) state: Option<PathBuf>,
+    pub(super) agent_ports: Option<(String, String)>,
+    pub(super) python: Option<PathBuf>,
+    pub(super) start_timeout: Option<(String, f64)>,
+    pub(super) drain_timeout: Option<(String, f64)>,
+    pub(super) stable_after: Option<(String, f64)>,
+    pub(super) call_timeout: Option<(String, f64)>,
+    pub(super) agents: Vec<FileAgent>,
+}
+
+const USUAL: &str = "par.toml";
+
+impl File {
+    /// Reads `chosen`, which has to be there, or `par.toml` in the current folder, which need not.
+    pub(super) fn read(chosen: Option<&Path>, mistakes: &mut Vec<Mistake>) -> Self {
+        let path = chosen.unwrap_or_else(|| Path::new(USUAL));
+        let place = path.display().to_string();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if chosen.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                return Self::default();
+            }
+            Err(error) => {
+                mistakes.push(Mistake {
+                    place,
+                    message: format!("failed to read it: {error}"),
+                });
+                return Self::default();
+            }
+        };
+        let name = path
+            .file_name()
+            .map_or(place, |name| name.to_string_lossy().into_owned());
+        let mut notes = Notes {
+            name,
+            text: &text,
+            mistakes,
+        };
+        match DeTable::parse(&text) {
+            Ok(table) => Self::from_table(
+                table.get_ref(),
+                path.parent().unwrap_or_else(|| Path::new("")),
+                &mut notes,
+            ),
+            Err(error) => {
+                notes.note(&error.span().unwrap_or_default(), error.message());
+                Self::default()
+            }
+        }
+    }
+
+    fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
+        const KNOWN: [&str; 10] = [
+            "host",
+            "port",
+            "state",
+            "agent_ports",
+            "python",
+            "start_timeout_seconds",
+            "drain_timeout_seconds",
+            "stable_after_seconds",
+            "call_timeout_seconds",
+            "agents",
+        ];
+        let mut file = Self::default();
+        for (key, value) in table {
+            let place = notes.place(&value.span());
+            let placed = |value| (place.clone(), value);
+            match key.get_ref().as_ref() {
+                "host" => file.host = notes.text("host", value).map(|text| (place, text)),
+                "port" => file.port = notes.whole("port", value),
+                "state" => file.state = notes.path("state", value).map(|path| folder.join(path)),
+                "agent_ports" => {
+                    file.agent_ports = notes.text("agent_ports", value).map(|text| (place, text))
+                }
+                "python" => file.python = notes.path("python", value),
+                "start_timeout_seconds" => {
+                    file.start_timeout = notes.number(key.get_ref(), value).map(placed)
+                }
+                "drain_timeout_seconds" => {
+                    file.drain_timeout = notes.number(key.get_ref(), value).map(placed)
+                }
+                "stable_after_seconds" => {
+                    file.stable_after = notes.number(key.get_ref(), value).map(placed)
+                }
+                "call_timeout_seconds" => {
+                    file.call_timeout = notes.number(key.get_ref(), value).map(placed)
+                }
+                "agents" => file.agents = agents(value, folder, notes),
+                unknown => notes.unknown(unknown, &key.span(), &KNOWN),
+            }
+        }
+        file
+    }
+}
+
+fn agents(value: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Vec<FileAgent> {
+    let DeValue::Array(entries) = value.get_ref() else {
+        return notes
+            .expected::<Vec<_>>("agents", "a list of tables", value.get_ref(), value.span())
+            .unwrap_or_default();
+    };
+    entries
+        .iter()
+        .filter_map(|entry| agent(entry, folder, notes))
+        .collect()
+}
+
+fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<FileAgent> {
+    const KNOWN: [&str; 10] = [
+        "id",
+        "package",
+        "env",
+        "memory_limit_mb",
+        "cpu_limit",
+        "restart_policy",
+        "max_restarts",
+        "restart_delay_seconds",
+        "backoff_multiplier",
+        "max_restart_delay_seconds",
+    ];
+    let (mut id, mut package, mut env, mut options) =
+        (None, None, BTreeMap::new(), SpawnOptions::default());
+    for (key, value) in notes.table("agents", entry)? {
+        let name = key.get_ref().as_ref();
+        match name {
+            "id" => id = parsed(name, value, notes),
+            "package" => package = notes.path(name, value).map(|path| folder.join(path)),
+            "env" => env = variables(value, notes),
+            "memory_limit_mb" => options.memory_limit_mb = notes.whole(name, value),
+            "cpu_limit" => options.cpu_limit = notes.number(name, value),
+            "restart_policy" => options.restart_policy = restart_mode(value, notes),
+            "max_restarts" => options.max_restarts = notes.whole(name, value),
+            "restart_delay_seconds" => options.restart_delay_seconds = notes.number(name, value),
+            "backoff_multiplier" => options.backoff_multiplier = notes.number(name, value),
+            "max_restart_delay_seconds" => {
+                options.max_restart_delay_seconds = notes.number(name, value)
+            }
+            unknown => notes.unknown(unknown, &key.span(), &KNOWN),
+        }
+    }
+    let Some(package) = package else {
+        if !entry
+            .get_ref()
+            .as_table()
+            .is_some_and(|table| table.contains_key("package"))
+        {
+            notes.note(&entry.span(), "an agent needs a `package`");
+        }
+        return None;
+    };
+    Some(FileAgent {
+        id,
+        package,
+        env,
+        options,
+    })
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    key: &str,
+    value: &Value<'_>,
+    notes: &mut Notes<'_>,
+) -> Option<T> {
+    let text = notes.text(key, value)?;
+    text.parse()
+        .map_err(|error: T::Err| notes.note(&value.span(), error.to_string()))
+        .ok()
+}
+
+fn restart_mode(value: &Value<'_>, notes: &mut Notes<'_>) -> Option<RestartMode> {
+    let text = notes.text("restart_policy", value)?;
+    let mode = serde_json::from_value(serde_json::Value::String(text));
+    mode.map_err(|_| {
+        notes.note(
+            &value.span(),
+            "`restart_policy` is on-failure, always or never",
+        )
+    })
+    .ok()
+}
+
+fn variables(value: &Value<'_>, notes: &mut Notes<'_>) -> BTreeMap<String, String> {
+    let Some(table) = notes.table("env", value) else {
+        return BTreeMap::new();
+    };
+    let mut variables = BTreeMap::new();
+    for (name, value) in table {
+        if let Some(text) = notes.text(name.get_ref(), value) {
+            variables.insert(name.get_ref().to_string(), text);
+        }
+    }
+    variables
+}

@@ -1,0 +1,235 @@
+//! Settings: flags over `PAR_*` over `par.toml` over defaults, read once, every mistake reported together.
+
+mod file;
+mod table;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use file::File;
+pub use file::FileAgent;
+
+/// What was given as a flag, or by a `PAR_*` variable.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    pub host: Option<String>,
+    /// 0: any free one.
+    pub port: Option<u16>,
+    pub state: Option<PathBuf>,
+    /// Such as `8001-8999`.
+    pub agent_ports: Option<String>,
+    pub python: Option<PathBuf>,
+    /// Seconds.
+    pub start_timeout: Option<f64>,
+    /// Without one, `par.toml` in the current folder if it is there.
+    pub config: Option<PathBuf>,
+}
+
+/// What holds for this life of the supervisor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub host: IpAddr,
+    pub port: u16,
+    pub state: PathBuf,
+    pub agent_ports: RangeInclusive<u16>,
+    pub python: Option<PathBuf>,
+    pub start_timeout: Duration,
+    /// For calls in flight when an agent is stopped.
+    pub drain_timeout: Duration,
+    pub stable_after: Duration,
+    /// Deadline of a call that names none.
+    pub call_timeout: Duration,
+    pub agents: Vec<FileAgent>,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Such as `par.toml:3:8` or `--agent-ports`.
+    pub place: String,
+    pub message: String,
+}
+
+/// All that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self
+            .0
+            .iter()
+            .map(|mistake| format!("{}: {}", mistake.place, mistake.message))
+            .collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// Agents' gRPC ports are their HTTP ports plus this.
+pub(crate) const GRPC_OFFSET: u16 = 10_000;
+
+impl Settings {
+    /// Puts the layers together.
+    pub fn resolve(given: Given) -> Result<Self, Mistakes> {
+        let mut mistakes = vec![];
+        let file = File::read(given.config.as_deref(), &mut mistakes);
+        let host = given
+            .host
+            .map(|host| ("--host".to_owned(), host))
+            .or(file.host);
+        let ports = given
+            .agent_ports
+            .map(|ports| ("--agent-ports".to_owned(), ports))
+            .or(file.agent_ports);
+        let start_timeout = given
+            .start_timeout
+            .map(|seconds| ("--start-timeout".to_owned(), seconds))
+            .or(file.start_timeout);
+        let settings = Self {
+            host: checked(host, parse_host, &mut mistakes)
+                .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port: given.port.or(file.port).unwrap_or(8000),
+            state: given.state.or(file.state).unwrap_or_else(usual_state),
+            agent_ports: checked(ports, |ports| parse_ports(&ports), &mut mistakes)
+                .unwrap_or(8001..=8999),
+            python: given.python.or(file.python),
+            start_timeout: checked(start_timeout, parse_seconds, &mut mistakes)
+                .unwrap_or(Duration::from_secs(60)),
+            drain_timeout: checked(file.drain_timeout, parse_seconds, &mut mistakes)
+                .unwrap_or(Duration::from_secs(10)),
+            stable_after: checked(file.stable_after, parse_seconds, &mut mistakes)
+                .unwrap_or(Duration::from_secs(10)),
+            call_timeout: checked(file.call_timeout, parse_seconds, &mut mistakes)
+                .unwrap_or(Duration::from_secs(60)),
+            agents: file.agents,
+        };
+        if mistakes.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Mistakes(mistakes))
+        }
+    }
+}
+
+fn checked<T, V>(
+    value: Option<(String, T)>,
+    parse: impl Fn(T) -> Result<V, String>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<V> {
+    let (place, value) = value?;
+    parse(value)
+        .map_err(|message| mistakes.push(Mistake { place, message }))
+        .ok()
+}
+
+fn parse_host(host: String) -> Result<IpAddr, String> {
+    if host == "localhost" {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    host.parse()
+        .map_err(|_| format!("`{host}` is no IP address"))
+}
+
+/// `8001-8999`: both ends, and both plus the gRPC offset, are ports.
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let unclear = || format!("`{text}` is no range of ports such as 8001-8999");
+    let (first, last) = text.split_once('-').ok_or_else(unclear)?;
+    let port = |word: &str| {
+        word.trim()
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(unclear)
+    };
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last {
+        return Err(format!("`{text}` ends before it begins"));
+    }
+    if last.checked_add(GRPC_OFFSET).is_none() {
+        let highest = u16::MAX - GRPC_OFFSET;
+        return Err(format!(
+            "`{text}` goes above {highest}: gRPC ports are {GRPC_OFFSET} higher"
+        ));
+    }
+    Ok(first..=last)
+}
+
+fn parse_seconds(seconds: f64) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero() && *duration < Duration::from_secs(7 * 24 * 3600))
+        .ok_or_else(|| format!("{seconds} is no number of seconds above 0 and below a week"))
+}
+
+/// `$XDG_STATE_HOME/par`, usually `~/.local/state/par`.
+fn usual_state() -> PathBuf {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let home = || absolute("HOME").map(|home| home.join(".local/state"));
+    absolute("XDG_STATE_HOME")
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("par")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_ports_leaves_room_for_grpc() {
+        assert_eq!(parse_ports("8001-8999"), Ok(8001..=8999));
+        for bad in ["", "8001", "0-5", "9-8", "x-y", "60000-61000", "1-70000"] {
+            assert!(parse_ports(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_all_mistakes_are_told_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = folder.path().join("par.toml");
+        std::fs::write(
+            &config,
+            "port = 9\nhost = \"nowhere\"\ncolour = 1\n[[agents]]\nid = \"UP\"\npackage = 3\n",
+        )
+        .expect("written");
+        let given = Given {
+            config: Some(config.clone()),
+            agent_ports: Some("9-8".to_owned()),
+            ..Given::default()
+        };
+        let mistakes = Settings::resolve(given)
+            .expect_err("several mistakes")
+            .to_string();
+        for part in [
+            "par.toml:2:",
+            "par.toml:3:",
+            "par.toml:5:",
+            "par.toml:6:",
+            "--agent-ports",
+            "colour",
+            "UP",
+        ] {
+            assert!(mistakes.contains(part), "{part} is missing in:\n{mistakes}");
+        }
+        std::fs::write(&config, "port = 9\ncall_timeout_seconds = 2\n").expect("written");
+        let given = Given {
+            config: Some(config),
+            port: Some(10),
+            ..Given::default()
+        };
+        let settings = Settings::resolve(given).expect("right");
+        assert_eq!(
+            (settings.port, settings.call_timeout),
+            (10, Duration::from_secs(2))
+        );
+    }
+}

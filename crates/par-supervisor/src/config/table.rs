@@ -1,0 +1,105 @@
+//! Reads the tables of a TOML file key by key, and notes every mistake with its line and column.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Mistake;
+
+pub(super) type Value<'a> = Spanned<DeValue<'a>>;
+
+/// A file's name and text, for places, and what was wrong so far.
+pub(super) struct Notes<'a> {
+    pub(super) name: String,
+    pub(super) text: &'a str,
+    pub(super) mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Notes<'_> {
+    pub(super) fn place(&self, span: &Range<usize>) -> String {
+        let before = &self.text[..span.start.min(self.text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        format!("{}:{line}:{column}", self.name)
+    }
+
+    pub(super) fn note(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        let place = self.place(span);
+        self.mistakes.push(Mistake {
+            place,
+            message: message.into(),
+        });
+    }
+
+    /// A number with or without a fraction.
+    pub(super) fn number(&mut self, key: &str, value: &Value<'_>) -> Option<f64> {
+        let text = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().replace('_', ""),
+            DeValue::Float(number) => number.as_str().replace('_', ""),
+            other => return self.expected(key, "a number", other, value.span()),
+        };
+        text.parse()
+            .ok()
+            .or_else(|| self.expected(key, "a number", value.get_ref(), value.span()))
+    }
+
+    pub(super) fn whole<T: std::str::FromStr>(
+        &mut self,
+        key: &str,
+        value: &Value<'_>,
+    ) -> Option<T> {
+        let text = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().replace('_', ""),
+            other => return self.expected(key, "a whole number", other, value.span()),
+        };
+        text.parse()
+            .ok()
+            .or_else(|| self.expected(key, "a smaller whole number", value.get_ref(), value.span()))
+    }
+
+    pub(super) fn text(&mut self, key: &str, value: &Value<'_>) -> Option<String> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            other => self.expected(key, "text", other, value.span()),
+        }
+    }
+
+    pub(super) fn path(&mut self, key: &str, value: &Value<'_>) -> Option<PathBuf> {
+        self.text(key, value).map(PathBuf::from)
+    }
+
+    pub(super) fn table<'v, 't>(
+        &mut self,
+        key: &str,
+        value: &'v Value<'t>,
+    ) -> Option<&'v DeTable<'t>> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(table),
+            other => self.expected(key, "a table", other, value.span()),
+        }
+    }
+
+    pub(super) fn expected<T>(
+        &mut self,
+        key: &str,
+        wanted: &str,
+        found: &DeValue<'_>,
+        span: Range<usize>,
+    ) -> Option<T> {
+        self.note(
+            &span,
+            format!("`{key}` is {wanted}, not {}", found.type_str()),
+        );
+        None
+    }
+
+    /// A key that nobody knows is a mistake: a typing error would otherwise pass for a setting.
+    pub(super) fn unknown(&mut self, key: &str, span: &Range<usize>, known: &[&str]) {
+        self.note(
+            span,
+            format!("`{key}` is not known here; known are {}", known.join(", ")),
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! Performs: starts workers, listens to them, ends them. Every incarnation has one task that owns its process and
+//! ends in one event.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use par_lifecycle::Event;
+use par_model::control::{Command, EndCause, MAX_LINE, Report, WorkerSpec};
+use par_model::log::{Level, LogLine, Stream};
+use par_model::{AgentId, ReplicaId};
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::catalog::Made;
+use crate::chain;
+use crate::logs::LogStore;
+use crate::message::Message;
+use crate::ports;
+use crate::state::StateFolder;
+
+/// Commands that may wait for one worker.
+const WAITING_COMMANDS: usize = 8;
+/// For what an ended worker left behind.
+const STRAYS: Duration = Duration::from_secs(5);
+
+pub(crate) struct Effects {
+    ground: Rc<Ground>,
+    incarnations: HashMap<ReplicaId, mpsc::Sender<Order>>,
+    tasks: JoinSet<()>,
+}
+
+/// What all incarnations stand on.
+pub(crate) struct Ground {
+    pub(crate) state: StateFolder,
+    pub(crate) host: std::net::IpAddr,
+    pub(crate) url: String,
+    pub(crate) python: Option<std::path::PathBuf>,
+    pub(crate) limits: par_model::control::CallLimits,
+    pub(crate) logs: Arc<LogStore>,
+    pub(crate) events: mpsc::Sender<Message>,
+    /// Process ids of workers that live: everything else below us is a stray.
+    pub(crate) workers: RefCell<Vec<u32>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Drain(Duration),
+    Kill,
+}
+
+impl Effects {
+    pub(crate) fn new(ground: Rc<Ground>) -> Self {
+        Self {
+            ground,
+            incarnations: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    pub(crate) fn socket_of(&self, replica: ReplicaId) -> std::path::PathBuf {
+        self.ground.state.worker_socket(replica)
+    }
+
+    pub(crate) fn spawn(&mut self, replica: ReplicaId, made: Arc<Made>, port: u16, grpc_port: u16) {
+        while self.tasks.try_join_next().is_some() {}
+        self.incarnations.retain(|_, orders| !orders.is_closed());
+        let (orders_in, orders) = mpsc::channel(WAITING_COMMANDS);
+        self.incarnations.insert(replica, orders_in);
+        let incarnation = Incarnation {
+            ground: Rc::clone(&self.ground),
+            replica,
+            made,
+            port,
+            grpc_port,
+        };
+        self.tasks.spawn_local(incarnation.live(orders));
+    }
+
+    pub(crate) fn drain(&self, replica: ReplicaId, within: Duration) {
+        self.order(replica, Order::Drain(within));
+    }
+
+    /// Like a drain that waits for nobody. One that drains already does so within its own time.
+    pub(crate) fn terminate(&self, replica: ReplicaId) {
+        self.order(replica, Order::Drain(Duration::ZERO));
+    }
+
+    pub(crate) fn kill(&self, replica: ReplicaId) {
+        self.order(replica, Order::Kill);
+    }
+
+    fn order(&self, replica: ReplicaId, order: Order) {
+        let Some(incarnation) = self.incarnations.get(&replica) else {
+            return;
+        };
+        if let Err(mpsc::error::TrySendError::Full(order)) = incarnation.try_send(order) {
+            warn!(%replica, ?order, "an order was not taken");
+        }
+    }
+
+    pub(crate) fn forget(&self, agent: &AgentId) {
+        if let Err(error) = self.ground.state.forget(agent) {
+            warn!(%agent, %error, "failed to remove the folder of an agent");
+        }
+        self.ground.logs.clear(Some(agent));
+    }
+}
+
+struct Incarnation {
+    ground: Rc<Ground>,
+    replica: ReplicaId,
+    made: Arc<Made>,
+    port: u16,
+    grpc_port: u16,
+}
+
+type Lines = BufReader<OwnedReadHalf>;
+
+impl Incarnation {
+    async fn live(self, orders: mpsc::Receiver<Order>) {
+        let cause = self.until_the_end(orders).await;
+        info!(agent = %self.made.agent, replica = %self.replica, %cause, "worker ended");
+        self.tell(Event::Exited(self.replica, cause)).await;
+    }
+
+    async fn until_the_end(&self, orders: mpsc::Receiver<Order>) -> EndCause {
+        if !ports::are_free(self.ground.host, [self.port, self.grpc_port]) {
+            return EndCause::PortTaken { port: self.port };
+        }
+        let (mut child, control) = match self.start() {
+            Ok(started) => started,
+            Err(error) => return failed(&error),
+        };
+        let pid = child.id().unwrap_or_default();
+        self.ground.workers.borrow_mut().push(pid);
+        info!(agent = %self.made.agent, replica = %self.replica, pid, port = self.port, "worker started");
+        self.tell(Event::Spawned {
+            replica: self.replica,
+            pid,
+        })
+        .await;
+        let cause = self.accompany(&mut child, control, orders, pid).await;
+        self.ground
+            .workers
+            .borrow_mut()
+            .retain(|worker| *worker != pid);
+        let known = || self.ground.workers.borrow().clone();
+        let left = par_sandbox::end_strays(known, STRAYS).await;
+        if left > 0 {
+            warn!(agent = %self.made.agent, left, "processes of an ended worker could not be ended");
+        }
+        cause
+    }
+
+    fn start(&self) -> io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = par_sandbox::spawn_worker(OwnedFd::from(theirs))?;
+        Ok((child, UnixStream::from_std(ours)?))
+    }
+
+    /// Listens and passes orders on until the process has ended and all that it said was heard.
+    async fn accompany(
+        &self,
+        child: &mut Child,
+        control: UnixStream,
+        mut orders: mpsc::Receiver<Order>,
+        pid: u32,
+    ) -> EndCause {
+        let (read, mut write) = control.into_split();
+        if let Err(error) = write_line(&mut write, &self.spec()).await {
+            warn!(agent = %self.made.agent, %error, "a worker did not take its orders");
+        }
+        let mut said = None;
+        let heard = self.listen(BufReader::new(read), &mut said);
+        let obeyed = async {
+            while let Some(order) = orders.recv().await {
+                obey(order, &mut write, pid).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let status = {
+            let (heard, obeyed) = (std::pin::pin!(heard), std::pin::pin!(obeyed));
+            let ended = async { tokio::join!(child.wait(), heard).0 };
+            tokio::select! {
+                status = ended => status,
+                () = obeyed => return failed(&io::Error::other("orders ended")),
+            }
+        };
+        said.unwrap_or_else(|| match status {
+            Ok(status) => match par_sandbox::end_cause(status) {
+                EndCause::Exit { code } => EndCause::Worker {
+                    reason: format!("exited with code {code}"),
+                },
+                cause => cause,
+            },
+            Err(error) => failed(&error),
+        })
+    }
+
+    /// Hears a worker until the end of its words.
+    async fn listen(&self, mut lines: Lines, said: &mut Option<EndCause>) {
+        let mut line = vec![];
+        loop {
+            line.clear();
+            match (&mut lines)
+                .take(MAX_LINE as u64 * 2)
+                .read_until(b'\n', &mut line)
+                .await
+            {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
+            }
+            match serde_json::from_slice(&line) {
+                Ok(Report::Ending { cause }) => *said = Some(cause),
+                Ok(report) => self.report(report).await,
+                Err(error) => {
+                    warn!(agent = %self.made.agent, %error, "a worker said what is not understood")
+                }
+            }
+        }
+    }
+
+    async fn report(&self, report: Report) {
+        let replica = self.replica;
+        match report {
+            Report::Progress { message } => self.send(Message::Progress { replica, message }).await,
+            Report::Prepared => self.tell(Event::Prepared(replica)).await,
+            Report::Ready { agent_pid } => {
+                self.send(Message::AgentPid {
+                    replica,
+                    pid: agent_pid,
+                })
+                .await;
+                self.tell(Event::Ready(replica)).await;
+            }
+            Report::Log { line } => self.ground.logs.add(&self.made.agent, line),
+            Report::LogsDropped { lines } => self.ground.logs.add(&self.made.agent, dropped(lines)),
+            Report::Ending { .. } => {}
+        }
+    }
+
+    async fn tell(&self, event: Event) {
+        self.send(Message::Event(event)).await;
+    }
+
+    async fn send(&self, message: Message) {
+        // The driver is gone only when the supervisor has ended.
+        let _driver_is_gone = self.ground.events.send(message).await;
+    }
+
+    fn spec(&self) -> WorkerSpec {
+        let (ground, made) = (&self.ground, &self.made);
+        WorkerSpec {
+            agent: made.agent.clone(),
+            replica: self.replica,
+            package_id: made.package_id.clone(),
+            package: made.package.clone(),
+            env: made.env.clone(),
+            host: ground.host,
+            port: self.port,
+            grpc_port: self.grpc_port,
+            socket: Some(ground.state.worker_socket(self.replica)),
+            supervisor_socket: Some(ground.state.supervisor_socket()),
+            supervisor_url: ground.url.clone(),
+            folders: ground.state.folders_of(&made.agent),
+            python: ground.python.clone(),
+            memory_limit: made.memory_limit(),
+            limits: ground.limits,
+        }
+    }
+}
+
+async fn obey(order: Order, write: &mut OwnedWriteHalf, pid: u32) {
+    match order {
+        // A worker that does not listen any more has ended, or will be killed.
+        Order::Drain(within) => drop(write_line(write, &Command::Drain { within }).await),
+        Order::Kill => {
+            for below in par_sandbox::descendants(pid) {
+                par_sandbox::kill(below, Signal::KILL);
+            }
+            par_sandbox::kill(pid, Signal::KILL);
+        }
+    }
+}
+
+async fn write_line(write: &mut OwnedWriteHalf, value: &impl serde::Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    write.write_all(&line).await
+}
+
+fn failed(error: &dyn std::error::Error) -> EndCause {
+    EndCause::Worker {
+        reason: chain(error),
+    }
+}
+
+fn dropped(lines: u64) -> LogLine {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    LogLine {
+        at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        stream: Stream::Worker,
+        level: Level::Warning,
+        message: format!("{lines} lines were dropped: they came faster than they can be kept"),
+    }
+}
