@@ -113,6 +113,17 @@ proptest! {
             let mut spawns = actions.filter(|it| matches!(it, Action::Spawn { .. }));
             prop_assert_eq!(spawns.next(), None);
         }
+        for _ in 0..SILENT_TICKS {
+            world.step(Step::WaitForDeadline);
+            world.bury_the_killed();
+        }
+        prop_assert!(world.fleet.is_idle());
+    }
+
+    /// With or without a first signal.
+    #[test]
+    fn after_the_second_signal_nobody_is_left_who_is_not_killed(steps in any_steps()) {
+        let mut world = World::after(roomy(), steps);
         world.feed(Input::Command(Command::KillAll));
         world.bury_the_killed();
         prop_assert!(world.living.is_empty(), "{:?}", world.living);
