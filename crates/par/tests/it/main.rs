@@ -1,0 +1,6 @@
+//! The binary as its users meet it.
+
+mod packages;
+mod ran;
+mod unreachable;
+mod usage;
