@@ -6,14 +6,39 @@ use std::process::ExitCode;
 
 use par_model::control::Report;
 use par_model::log::LogLine;
-use par_supervisor::Settings;
+use par_supervisor::{Announcement, Settings};
 use par_worker::{Alone, AloneError};
+use tracing::level_filters::LevelFilter;
 
 use crate::terminal::Terminal;
 
-/// Serves until it is told to end.
-pub(crate) fn supervisor(_settings: Settings, _terminal: Terminal) -> anyhow::Result<()> {
-    anyhow::bail!("the supervisor is not built yet")
+/// Serves until it is told to end. What it says first tells where it is.
+pub(crate) fn supervisor(
+    settings: Settings,
+    log: LevelFilter,
+    terminal: Terminal,
+) -> anyhow::Result<()> {
+    par_telemetry::init(log);
+    if !settings.host.is_loopback() {
+        let host = settings.host;
+        tracing::warn!(%host, "whoever reaches this address can run programs here: there are no tokens yet");
+    }
+    let announce = |announcement: &Announcement| {
+        let Announcement { url, pid, state } = announcement;
+        let said = if terminal.json {
+            terminal
+                .print(&serde_json::json!({ "url": url, "pid": pid, "state": state }).to_string())
+        } else {
+            terminal.print(&format!(
+                "par serves on {url}\nstate is in {}",
+                state.display()
+            ))
+        };
+        if let Err(error) = said {
+            tracing::warn!(%error, "failed to say where we are");
+        }
+    };
+    Ok(par_supervisor::run(settings, announce)?)
 }
 
 /// Serves one package until its agent ends, or we are told to.

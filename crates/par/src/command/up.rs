@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use par_supervisor::{Given, Settings};
+use tracing::level_filters::LevelFilter;
 
 use super::Context;
 use crate::doors;
@@ -43,6 +44,10 @@ pub(crate) struct Up {
     /// How long an agent may take until it answers [default: 60]
     #[arg(long, env = "PAR_START_TIMEOUT", value_name = "SECONDS")]
     start_timeout: Option<f64>,
+
+    /// What is logged to standard error: off, error, warn, info, debug or trace
+    #[arg(long, env = "PAR_LOG", value_name = "LEVEL", default_value = "info")]
+    log: LevelFilter,
 }
 
 impl Up {
@@ -56,7 +61,7 @@ impl Up {
             start_timeout: self.start_timeout,
             config: self.config,
         })?;
-        doors::supervisor(settings, context.terminal)
+        doors::supervisor(settings, self.log, context.terminal)
     }
 }
 

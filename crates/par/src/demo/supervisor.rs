@@ -96,9 +96,10 @@ impl Supervisor {
 
 impl Settings<'_> {
     fn arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = ["up", "--json", "--host", "127.0.0.1", "--port"]
+        let mut arguments: Vec<OsString> = ["up", "--json", "--log", "warn", "--host", "127.0.0.1"]
             .map(OsString::from)
             .into();
+        arguments.push("--port".into());
         arguments.push(self.port.to_string().into());
         arguments.push("--agent-ports".into());
         arguments.push(self.agent_ports.into());
