@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use par_package::{Limits, pack};
+
 /// An agent's folder, file by file.
 #[derive(Clone, Debug)]
 pub struct PackageBuilder {
@@ -61,6 +63,22 @@ impl PackageBuilder {
             fs::write(target, content)?;
         }
         Ok(folder)
+    }
+
+    /// Writes `{parent}/{name}.apkg`, packed as `par build` would.
+    ///
+    /// # Panics
+    /// When what was put together is no package.
+    #[track_caller]
+    pub fn apkg(&self, parent: &Path) -> PathBuf {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = self
+            .folder(folder.path())
+            .expect("its files can be written");
+        let path = parent.join(format!("{}.apkg", self.name));
+        let file = fs::File::create(&path).expect("the package can be created");
+        pack(&source, file, &Limits::default()).expect("it is a package");
+        path
     }
 
     fn entries(&self) -> Vec<(String, Vec<u8>)> {
