@@ -208,7 +208,6 @@ async fn follow(
     until: Until,
     progress: &Progress,
 ) -> anyhow::Result<Outcome> {
-    let mut package = None;
     while let Some(event) = answer.json_line().await? {
         match event {
             DeployEvent::Checked {
@@ -219,15 +218,12 @@ async fn follow(
                 for warning in &warnings {
                     context.terminal.warn(warning);
                 }
-                progress.say(format!("{package_id} is accepted"));
-                package = Some(package_id);
-            }
-            DeployEvent::Progress { message } => {
-                progress.say(message);
-                if let (Until::Accepted, Some(package_id)) = (until, package.take()) {
+                if until == Until::Accepted {
                     return Ok(Outcome::Accepted { package_id });
                 }
+                progress.say(format!("{package_id} comes up"));
             }
+            DeployEvent::Progress { message } => progress.say(message),
             DeployEvent::Deployed(deployed) => return Ok(Outcome::Answering(deployed)),
             DeployEvent::Failed { detail, traceback } => {
                 return Err(failed(context, &detail, traceback.as_deref()));
@@ -244,7 +240,5 @@ fn failed(context: &Context, detail: &str, traceback: Option<&str>) -> anyhow::E
         context.terminal.note(&harmless(traceback.trim_end()));
     }
     let logs = format!("`{}` shows what it wrote", context.par("logs"));
-    Problem::new(Exit::Failed, format!("the agent did not come up: {detail}"))
-        .help(logs)
-        .into()
+    Problem::new(Exit::Failed, detail).help(logs).into()
 }
