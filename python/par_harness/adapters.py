@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     Handler = Callable[[Any], Any]
     Cleanup = Callable[[], Any]
     Entry = tuple[str, Handler, Callable[[str], Handler], Cleanup | None]
-    # Gives the function that runs `main` in a process of its own; asked for only by agents that need it.
-    Programs = Callable[[], Callable[[Callable[[], Any], dict[str, Any]], Any]]
+    # Runs `main` in a process of its own.
+    RunProgram = Callable[[Callable[..., Any], dict[str, Any]], Any]
 
 CLASS, MAIN, FUNCTION, NONE = "class", "main", "function", "none"
+# As in `inspect`, which is a heavy import.
+_CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x80, 0x200
 ADAPTER_ACTIONS = ("get_info", "list_capabilities", "execute")
 
 
@@ -37,7 +39,7 @@ class Agent:
         return [name for name in self.handlers if name]
 
 
-def load_agent(load: Load, programs: Programs) -> Agent:
+def load_agent(load: Load, programs: Callable[[], RunProgram]) -> Agent:
     if load.entrypoint is None:
         return Agent(NONE, {export["name"]: _own_handler(export, None) for export in load.exports})
     module_name = module_of(load.entrypoint)
@@ -60,7 +62,13 @@ def load_agent(load: Load, programs: Programs) -> Agent:
     return Agent(kind, handlers, cleanup)
 
 
-def _entry(entrypoint: str, module: Any, programs: Programs) -> Entry:
+def is_async(handler: Handler) -> bool:
+    """Whether a call of it surely has to be awaited; what is not sure shows when it is called."""
+    code = getattr(handler, "__code__", None) or getattr(getattr(type(handler), "__call__", None), "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR))
+
+
+def _entry(entrypoint: str, module: Any, programs: Callable[[], RunProgram]) -> Entry:
     """The kind of adapter, its `/invoke`, its export of a given action, and what ends it."""
     adapter_class = getattr(module, "PixellAdapter", None)
     if isinstance(adapter_class, type):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from _thread import allocate_lock, start_new_thread
 from collections import deque
 
 from par_harness.current import current_call
-from par_harness.failures import cancelled, failure_of
+from par_harness.failures import cancelled, failure_of, logged_traceback
 from par_harness.frames import RESULT, frame
 from par_harness.streams import Credit, chunks_of
 from par_harness.values import encode
@@ -23,27 +24,47 @@ if TYPE_CHECKING:
 class EventLoop:
     """Other threads post functions; those that are posted together wake the loop once."""
 
-    def __init__(self, channel: Channel, streams: Streams) -> None:
+    def __init__(self, channel: Channel, streams: Streams, ended: Callable[[], None]) -> None:
         self._channel = channel
         self._streams = streams
+        self._ended = ended
         self._starting = allocate_lock()
+        self._started = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._woken = False
         self._answers: list[bytes] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
+    def adopt(self) -> None:
+        """Takes the loop that belongs to the main thread, where the agent was imported.
+
+        Up to Python 3.9, a lock or an event made at import belongs to that loop for good.
+        """
+        if "asyncio" in sys.modules:
+            from asyncio import get_event_loop
+            from warnings import catch_warnings, simplefilter
+
+            with catch_warnings():
+                simplefilter("ignore")  # from 3.12 on it warns when it makes one, from 3.14 on it refuses
+                try:
+                    self._loop = get_event_loop()
+                except RuntimeError:
+                    pass
+
     def start(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._loop is None:
-                import asyncio
+                from asyncio import new_event_loop
 
-                self._loop = asyncio.new_event_loop()
+                self._loop = new_event_loop()
+            if not self._started:
+                self._started = True
                 start_new_thread(self._run, (self._loop,))
             return self._loop
 
     def in_progress(self) -> int:
-        return len(self._tasks) + len(self._posted)
+        return len(self._tasks) + len(self._posted) + len(self._answers)
 
     # From any thread
 
@@ -51,14 +72,15 @@ class EventLoop:
         self._posted.append((function, arguments))
         if not self._woken:
             self._woken = True
-            (self._loop or self.start()).call_soon_threadsafe(self._take_posted)
+            loop = self._loop if self._started and self._loop is not None else self.start()
+            loop.call_soon_threadsafe(self._take_posted)
 
     def answer(self, id: int, value: Any) -> None:
         """Awaits what a handler returned, or sends what it yields, and answers the call."""
         self.post(self._begin, id, value)
 
     def cancel(self, id: int) -> None:
-        if self._loop is not None:
+        if self._started:
             self.post(self._cancel, id)
 
     # On the loop
@@ -69,7 +91,7 @@ class EventLoop:
         current_call.set(id)  # the task copies the context as it is now
         task = self._loop.create_task(work)
         self._tasks[id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(id, None))
+        task.add_done_callback(lambda _: self._end_task(id))
         return task
 
     def send_soon(self, frames: bytes) -> None:
@@ -89,7 +111,10 @@ class EventLoop:
         self._woken = False
         while self._posted:
             function, arguments = self._posted.popleft()
-            function(*arguments)
+            try:
+                function(*arguments)
+            except Exception as error:
+                logged_traceback(error)  # the others still have to run
 
     def _begin(self, id: int, value: Any) -> None:
         if hasattr(value, "__anext__"):
@@ -99,34 +124,32 @@ class EventLoop:
         else:
             self.begin_task(id, self._answer_value(id, value))
 
+    def _end_task(self, id: int) -> None:
+        self._tasks.pop(id, None)
+        self._ended()
+
     def _cancel(self, id: int) -> None:
         task = self._tasks.get(id)
         if task is not None:
             task.cancel()
 
     async def _answer_value(self, id: int, value: Any) -> None:
-        self.send_soon(await self._ended(id, self._awaited(id, value)))
+        try:
+            answer = frame(id, RESULT, encode(await value))
+        except BaseException as error:
+            answer = self._failure(id, error)
+        self.send_soon(answer)
 
     async def _answer_stream(self, id: int, items: AsyncIterator[Any], stream: LoopStream) -> None:
-        last = await self._ended(id, self._streamed(id, items, stream))
+        try:
+            await self._send_items(id, items, stream)
+            last = frame(id, RESULT)
+        except BaseException as error:
+            last = self._failure(id, error)
         self._streams.close(id)
         self.send_soon(last)
 
-    async def _ended(self, id: int, work: Any) -> bytes:
-        """The frame that ends the call, whatever becomes of it."""
-        from asyncio import CancelledError
-
-        try:
-            return await work
-        except CancelledError:
-            return cancelled(id)
-        except BaseException as error:
-            return failure_of(id, error)
-
-    async def _awaited(self, id: int, value: Any) -> bytes:
-        return frame(id, RESULT, encode(await value))
-
-    async def _streamed(self, id: int, items: AsyncIterator[Any], stream: LoopStream) -> bytes:
+    async def _send_items(self, id: int, items: AsyncIterator[Any], stream: LoopStream) -> None:
         try:
             async for item in items:
                 for part in chunks_of(id, encode(item)):
@@ -136,11 +159,16 @@ class EventLoop:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
-        return frame(id, RESULT)
+
+    def _failure(self, id: int, error: BaseException) -> bytes:
+        from asyncio import CancelledError
+
+        return cancelled(id) if isinstance(error, CancelledError) else failure_of(id, error)
 
     def _send_answers(self) -> None:
-        answers, self._answers = self._answers, []
-        self._channel.send(b"".join(answers))
+        self._channel.send(b"".join(self._answers))
+        self._answers.clear()
+        self._ended()
 
 
 class LoopStream:

@@ -8,6 +8,10 @@ import sys
 from par_harness.frames import ERROR, frame
 from par_harness.values import BadJson, NotJson, encode
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 OUR_FOLDER = os.path.dirname(__file__) + os.sep
 
 LOAD = "load"
@@ -76,6 +80,14 @@ def traceback_of(error: BaseException) -> str:
         return "".join(format_exception(type(error), error, step))
     except Exception as broken:  # its __str__ may raise anything
         return f"{type(error).__name__} (its traceback cannot be shown: {type(broken).__name__})\n"
+
+
+def give_up(error: BaseException) -> NoReturn:
+    """Ends the process: the worker sent what cannot be understood, or we are wrong. Mute would be worse than dead."""
+    from traceback import format_exception
+
+    log("".join(format_exception(type(error), error, error.__traceback__)))
+    os._exit(1)
 
 
 def log(text: str) -> None:

@@ -36,7 +36,8 @@ def credit(id: int, amount: int) -> bytes:
 
 
 def credit_of(body: bytes) -> int:
-    return _u32.unpack(body)[0]
+    amount: int = _u32.unpack(body)[0]
+    return amount
 
 
 def with_head(head: bytes, rest: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from par_harness.bytecode import keep_bytecode_of
 from par_harness.failures import detail_of
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ def make_importable(load: Load) -> None:
 
     So a package's `json.py` or `par_harness.py` replaces nothing, and its `helpers.py` wins over a dependency's.
     """
+    keep_bytecode_of([load.root, *load.site], load.bytecode)
     for folder in ("", "src", os.path.join("src", "a2a")):
         path = os.path.join(load.root, folder) if folder else load.root
         if os.path.isdir(path):
@@ -45,7 +47,6 @@ def make_importable(load: Load) -> None:
         known = set(sys.path)
         for folder in load.site:
             addsitedir(folder, known)  # not just appended: `.pth` files count
-    sys.pycache_prefix = load.bytecode
 
 
 def module_of(name: str, entry_module: str | None = None) -> str:

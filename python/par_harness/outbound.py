@@ -66,7 +66,8 @@ class Outbound:
 
         id = self._begin(agent, path, body, timeout_seconds, take)
         try:
-            return await arrived
+            answer: Answer = await arrived
+            return answer
         finally:
             self._abandon(id)
 

@@ -31,7 +31,7 @@ class Programs:
         self._streams = streams
         _silence_fork_warning()
 
-    def run(self, main: Callable[[], Any], request: dict[str, Any]) -> Any:
+    def run(self, main: Callable[..., Any], request: dict[str, Any]) -> Any:
         """What the program printed; what went wrong is an answer too."""
         id = current_call.get()
         run = _Run(main, encode(request))
@@ -52,7 +52,7 @@ class _Failed(Exception):
 class _Run:
     """One running program."""
 
-    def __init__(self, main: Callable[[], Any], request: bytes) -> None:
+    def __init__(self, main: Callable[..., Any], request: bytes) -> None:
         # Files in memory, not pipes: other forks may hold copies of our descriptors, so end-of-file proves nothing.
         self._verdict = os.memfd_create("verdict")
         request_fd = os.memfd_create("request")

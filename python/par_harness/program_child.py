@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _parents_streams: list[Any] = []
 
 
-def become_program(main: Callable[[], Any], request: int, output: int, verdict: int, relay: Relay) -> NoReturn:
+def become_program(main: Callable[..., Any], request: int, output: int, verdict: int, relay: Relay) -> NoReturn:
     code = 1
     try:
         os.setpgid(0, 0)
@@ -45,7 +45,7 @@ def _take_streams(request: int, output: int) -> None:
     )
 
 
-def _run(main: Callable[[], Any], verdict: int) -> int:
+def _run(main: Callable[..., Any], verdict: int) -> int:
     """The exit code; the message of an exception goes to `verdict`."""
     try:
         pending = main()

@@ -18,7 +18,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
 from time import sleep
 
-from par_harness.failures import CallCancelled, cancelled
+from par_harness.failures import CallCancelled, cancelled, give_up
 from par_harness.frames import CALL, HEADER, HEADER_SIZE
 
 TYPE_CHECKING = False
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 TICK = 0.001
 TICKS_UNTIL_SLEEP = 20
-SPARES = 8
+# So many take-overs in a row, and a call is expected to be slow: the reading is given away before it runs.
+SLOW_STREAK = 2
+SPARES = 16
 
 
 class Reader:
@@ -51,11 +53,21 @@ class Reader:
 
 
 class Readers:
-    def __init__(self, channel: Channel, answer: Answer, control: Control, ended: Callable[[], None], limit: int) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        answer: Answer,
+        control: Control,
+        limit: int,
+        *,
+        slow_ended: Callable[[], None],
+        worker_gone: Callable[[], None],
+    ) -> None:
         self._channel = channel
         self._answer = answer
         self._control = control
-        self._ended = ended
+        self._slow_ended = slow_ended
+        self._worker_gone = worker_gone
         self._limit = limit
         # The reader by what it is doing: the id of a call, or a negative number while it sends.
         self._offered: dict[int, Reader] = {}
@@ -64,6 +76,9 @@ class Readers:
         # Calls that outlasted the reading of their thread. `_changing` guards the rare moves in and out.
         self._slow: dict[int, Reader] = {}
         self._changing = allocate_lock()
+        # Calls in a row that outlasted their reading.
+        self._taken_over = 0
+        self._unanswered: set[int] = set()
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._spares: list[Reader] = []
         self._ticks = 1
@@ -81,8 +96,8 @@ class Readers:
         me.wake.acquire()
 
     def in_progress(self) -> int:
-        """Calls that other threads than the reader run, or that wait for one."""
-        return len(self._slow) + len(self._waiting)
+        """What other threads than the reader run or send, or what waits for one."""
+        return len(self._unanswered)
 
     def cancel(self, id: int) -> None:
         """Throws `CallCancelled` into the handler of a slow call. Only the reader calls this."""
@@ -110,12 +125,15 @@ class Readers:
         """Waits for its turn to read, again and again."""
         me.ident = get_ident()
         me.wake.acquire()
-        while self._read(me):
-            self._run_waiting(me)
-            if len(self._spares) >= SPARES:
-                return
-            self._spares.append(me)
-            me.wake.acquire()
+        try:
+            while self._read(me):
+                self._run_waiting(me)
+                if len(self._spares) >= SPARES:
+                    return
+                self._spares.append(me)
+                me.wake.acquire()
+        except BaseException as error:
+            give_up(error)
 
     def _read(self, me: Reader) -> bool:
         """Reads and answers; True when another thread reads by now, False when the worker is gone."""
@@ -145,29 +163,33 @@ class Readers:
             if self._answers and not self._send_answers(me):
                 return True
             if not channel.fill():
-                self._ended()
+                self._worker_gone()
                 return False
 
     def _call(self, me: Reader, id: int, data: bytes, start: int, end: int) -> bool:
         """Runs a call; False when another thread reads by now."""
         if len(self._slow) >= self._limit and self._must_wait(id, data[start:end]):
             return True
-        offered = self._offered
+        offered, ticks = self._offered, self._ticks
         self._doing = id
         offered[id] = me
         if self._watcher_sleeps:
             self._wake_watcher()
+        if self._taken_over >= SLOW_STREAK:
+            self._take_over(id)
         try:
             answer = self._answer(id, data, start, end)
             if offered.pop(id, None) is not None:
                 if answer:
                     self._answers.append(answer)
+                self._taken_over = 0
                 return True
             answer = self._end_of_slow(me, id, answer)
         except CallCancelled:
             answer = self._cancelled(me, id)
-        if answer:
-            self._channel.send(answer)
+        self._answer_late(id, answer)
+        if self._ticks == ticks:
+            self._taken_over = 0
         return False
 
     def _send_answers(self, me: Reader) -> bool:
@@ -176,7 +198,12 @@ class Readers:
         self._doing = sending = -self._ticks
         self._offered[sending] = me
         self._channel.send(b"".join(answers) if len(answers) > 1 else answers[0])
-        return self._offered.pop(sending, None) is not None
+        if self._offered.pop(sending, None) is not None:
+            return True
+        with self._changing:
+            self._unanswered.discard(sending)
+        self._slow_ended()
+        return False
 
     # Slow calls
 
@@ -196,6 +223,7 @@ class Readers:
 
     def _must_wait(self, id: int, body: bytes) -> bool:
         """More slow calls than the agent may have at one time: this one is for the next thread that is done."""
+        self._unanswered.add(id)
         self._waiting.append((id, body))
         if len(self._slow) >= self._limit:
             return True
@@ -203,6 +231,7 @@ class Readers:
             self._waiting.remove((id, body))  # a thread was done in between, and may have looked too early
         except ValueError:
             return True
+        self._unanswered.discard(id)
         return False
 
     def _run_waiting(self, me: Reader) -> None:
@@ -217,28 +246,42 @@ class Readers:
                 answer = self._end_of_slow(me, id, self._answer(id, body, 0, len(body)))
             except CallCancelled:
                 answer = self._cancelled(me, id)
-            if answer:
-                self._channel.send(answer)
+            self._answer_late(id, answer)
+
+    def _answer_late(self, id: int, answer: bytes) -> None:
+        if answer:
+            self._channel.send(answer)
+        self._unanswered.discard(id)
+        self._slow_ended()
 
     def _take_over(self, doing: int) -> None:
         """Gives the reading to a spare thread, if `doing` has not ended meanwhile."""
         spare = self._spare()
+        if spare is None:
+            return
         with self._changing:
             reader = self._offered.pop(doing, None)
-            if reader is not None and doing > 0:
-                self._slow[doing] = reader
+            if reader is not None:
+                self._taken_over += 1
+                self._unanswered.add(doing)
+                if doing > 0:
+                    self._slow[doing] = reader
         if reader is None:
             self._spares.append(spare)
         else:
             spare.wake.release()
 
-    def _spare(self) -> Reader:
+    def _spare(self) -> Reader | None:
         try:
             return self._spares.pop()
         except IndexError:
-            spare = Reader()
+            pass
+        spare = Reader()
+        try:
             start_new_thread(self._follow, (spare,))
-            return spare
+        except RuntimeError:
+            return None  # no thread can be had just now: the watcher asks again at its next tick
+        return spare
 
     # The watcher
 

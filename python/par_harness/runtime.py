@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from par_harness import outbound
-from par_harness.adapters import load_agent
+from par_harness.adapters import is_async, load_agent
 from par_harness.calls import Calls
 from par_harness.event_loop import EventLoop
 from par_harness.frames import CANCEL, CHUNK, CREDIT, ERROR, HTTP, OUTBOUND_BIT, READY, RESULT, STOP, credit_of
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from par_harness.adapters import RunProgram
     from par_harness.asgi import Surface
     from par_harness.channel import Channel
     from par_harness.loading import Load
@@ -27,18 +28,34 @@ class Runtime:
     def __init__(self, channel: Channel, load: Load) -> None:
         """Loads the agent; `LoadFailure` says why it cannot be."""
         self._channel = channel
+        self._stopping = Stopping()
         self._streams = Streams(channel)
-        self._loop = EventLoop(channel, self._streams)
+        self._loop = EventLoop(channel, self._streams, self._stopping.something_ended)
         make_importable(load)
         self._agent = load_agent(load, self._programs)
         self._surface = self._load_surface(load)
-        calls = Calls(self._agent.handlers, self._streams, self._loop)
-        self._readers = Readers(channel, calls.answer, self._control, self._ended, load.concurrency)
+        self._loop.adopt()
+        if any(map(is_async, self._agent.handlers.values())):
+            self._loop.start()
+        self._readers = Readers(
+            channel,
+            Calls(self._agent.handlers, self._streams, self._loop).answer,
+            self._control,
+            load.concurrency,
+            slow_ended=self._stopping.something_ended,
+            worker_gone=self._stopping.begin_at_once,
+        )
         self._outbound = Outbound(channel, self._readers.about_to_block)
-        self._stopping = Stopping(self._clean_ups(), self._readers, self._loop)
+        self._stopping.prepare(self._in_progress, self._clean_ups())
 
     def run(self) -> None:
-        ready = {"adapter": self._agent.kind, "exports": self._agent.export_names(), "asgi": self._surface is not None}
+        if self._surface is not None:
+            self._surface.start_up()
+        ready = {
+            "adapter": self._agent.kind,
+            "exports": self._agent.export_names(),
+            "asgi": self._surface is not None,
+        }
         self._channel.send_frame(0, READY, encode(ready))
         outbound.carrier = self._outbound
         self._readers.run()
@@ -48,9 +65,15 @@ class Runtime:
             return None
         from par_harness.asgi import Surface, load_application
 
-        surface = Surface(load_application(load), self._channel, self._streams, self._loop)
-        surface.start_up()
-        return surface
+        return Surface(load_application(load), self._channel, self._streams, self._loop)
+
+    def _programs(self) -> RunProgram:
+        from par_harness.program import Programs
+
+        return Programs(self._streams).run
+
+    def _in_progress(self) -> int:
+        return self._readers.in_progress() + self._loop.in_progress()
 
     def _clean_ups(self) -> list[Callable[[], Any]]:
         surface = [self._surface.shut_down] if self._surface is not None else []
@@ -82,11 +105,3 @@ class Runtime:
             self._loop.cancel(id)
             self._readers.cancel(id)
         self._outbound.cancel_for(id)
-
-    def _ended(self) -> None:
-        self._stopping.begin_at_once()
-
-    def _programs(self) -> Callable[[Callable[[], Any], dict[str, Any]], Any]:
-        from par_harness.program import Programs
-
-        return Programs(self._streams).run

@@ -24,10 +24,11 @@ def run() -> None:
         failures.log("par_harness: the channel ended before it said what to load\n")
         os._exit(1)
     try:
-        runtime = Runtime(channel, Load(decode(first[2].decode())))
+        Runtime(channel, Load(decode(first[2].decode()))).run()
     except LoadFailure as error:
         _refuse(channel, error)
-    runtime.run()
+    except Exception as error:
+        _refuse(channel, LoadFailure(f"par_harness failed: {type(error).__name__}: {error}"))
 
 
 def _refuse(channel: Channel, error: LoadFailure) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _thread import start_new_thread
+from _thread import allocate_lock, start_new_thread
 from time import sleep
 
 from par_harness import process
@@ -13,19 +13,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from par_harness.event_loop import EventLoop
-    from par_harness.readers import Readers
-
 # How long an agent may clean up when nobody is left to kill it.
 PATIENCE_WITHOUT_WORKER = 5.0
 
 
 class Stopping:
-    def __init__(self, clean_ups: list[Callable[[], Any]], readers: Readers, loop: EventLoop) -> None:
-        self._clean_ups = clean_ups
-        self._readers = readers
-        self._loop = loop
+    """Told of every end of something slow, so that it need not look."""
+
+    def __init__(self) -> None:
         self._begun = False
+        self._in_progress: Callable[[], int] = lambda: 0
+        self._clean_ups: list[Callable[[], Any]] = []
+        self._ended = allocate_lock()
+
+    def prepare(self, in_progress: Callable[[], int], clean_ups: list[Callable[[], Any]]) -> None:
+        self._in_progress = in_progress
+        self._clean_ups = clean_ups
+
+    def something_ended(self) -> None:
+        if self._begun:
+            try:
+                self._ended.release()
+            except RuntimeError:
+                pass  # it has not looked since the last end
 
     def begin(self) -> None:
         """The worker asked: how long it waits is its decision, so we finish what has begun."""
@@ -41,8 +51,8 @@ class Stopping:
             start_new_thread(self._clean_up, ())
 
     def _finish(self) -> None:
-        while self._readers.in_progress() or self._loop.in_progress():
-            sleep(0.002)
+        while self._in_progress():
+            self._ended.acquire()
         self._clean_up()
 
     def _clean_up(self) -> None:

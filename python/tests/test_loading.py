@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unittest
 
 from fake_worker import FakeWorker, HarnessTest
@@ -45,11 +46,14 @@ def handler(body): return "whole"
         site = [os.path.join(worker.package, "env")]
         self.assertEqual(self.answer(files, site=site), ["package", "env", "pth"])
 
-    def test_compiled_python_goes_to_its_own_folder(self) -> None:
-        worker = self.launch({"main.py": "import part\ndef handler(body): pass\n", "part.py": ""})
+    def test_compiled_python_of_the_package_goes_to_a_folder_of_its_own_and_no_other(self) -> None:
+        worker = self.launch({"main.py": "import part.one, calendar\ndef handler(body): pass\n", "part/one.py": ""})
         worker.ready()
-        self.assertFalse(os.path.exists(os.path.join(worker.package, "__pycache__")))
-        self.assertTrue(os.path.isdir(os.path.join(worker.root, "bytecode")))
+        self.assertEqual(sorted(os.listdir(worker.package)), ["main.py", "part"])
+        self.assertEqual(os.listdir(os.path.join(worker.package, "part")), ["one.py"])
+        kept = [name for _, _, names in os.walk(os.path.join(worker.root, "bytecode")) for name in names]
+        tag = sys.implementation.cache_tag
+        self.assertEqual(sorted(kept), [f"main.{tag}.pyc", f"one.{tag}.pyc"])
 
     def test_the_interpreter_looks_like_that_of_a_program(self) -> None:
         main = """

@@ -68,13 +68,9 @@ def item(worker: FakeWorker, id: int) -> object:
 
 
 class Generators(HarnessTest):
-    def each(self):
-        for name, source in (("sync", SYNC), ("async", ASYNC)):
-            with self.subTest(name):
-                yield self.start(source)
-
     def test_the_first_item_arrives_before_the_second_is_made(self) -> None:
-        for worker in self.each():
+        for source in (SYNC, ASYNC):
+            worker = self.start(source)
             id = worker.call({})
             self.assertEqual(item(worker, id), {"first": 1})
             self.assertEqual(worker.ask({"go": True}), "gone")
@@ -82,21 +78,24 @@ class Generators(HarnessTest):
             self.assertEqual(worker.next_of(id), (frames.RESULT, b""))
 
     def test_an_item_larger_than_a_chunk_and_than_all_credit_arrives_whole(self) -> None:
-        for worker in self.each():
+        for source in (SYNC, ASYNC):
+            worker = self.start(source)
             worker.ask({"go": True})
             id = worker.call({"size": 1_000_000})
             item(worker, id)
             self.assertEqual(item(worker, id), "x" * 1_000_000)
 
     def test_what_it_raises_in_the_middle_is_an_error(self) -> None:
-        for worker in self.each():
+        for source in (SYNC, ASYNC):
+            worker = self.start(source)
             worker.ask({"go": True})
             id = worker.call({"raise": True})
             item(worker, id)
             self.assertEqual(worker.failure(id)["detail"], "no more")
 
     def test_it_makes_no_more_than_there_is_credit_for(self) -> None:
-        for worker in self.each():
+        for source in (SYNC, ASYNC):
+            worker = self.start(source)
             id = worker.call({"flood": 9_997})  # a chunk of 10,000 bytes: flags and quotes
             fits = frames.INITIAL_CREDIT // 10_000
             for _ in range(fits):
@@ -108,7 +107,8 @@ class Generators(HarnessTest):
             worker.wait_for_output("stdout", b"made %d\n" % (fits + 1))
 
     def test_cancel_closes_it_while_it_waits_for_credit(self) -> None:
-        for worker in self.each():
+        for source in (SYNC, ASYNC):
+            worker = self.start(source)
             id = worker.call({"flood": 60_000})
             for _ in range(4):
                 worker.next_of(id)
