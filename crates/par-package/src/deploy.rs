@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::environment::Variables;
 use crate::manifest::is_variable_name;
 use crate::papers::DEPLOY;
-use crate::problem::{Problem, Problems, shown};
+use crate::problem::{Problem, Problems, note, shown};
 
 /// Of its fields only the environment is acted on; ports are the runtime's to give.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ impl DeployDescriptor {
                 Ok(text) => environment.insert(name, text),
                 Err(reason) => {
                     let message = format!("environment.{}: {reason}", shown(&name));
-                    problems.push(Problem::new(DEPLOY, message));
+                    note(&mut problems, Problem::new(DEPLOY, message));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use crate::environment::Variables;
 use crate::manifest::is_variable_name;
 use crate::papers::DOTENV;
+use crate::problem::note;
 
 #[derive(Clone, Debug, Default)]
 pub struct Dotenv {
@@ -38,9 +39,8 @@ impl Dotenv {
                 Ok(Some((name, value))) => dotenv.variables.insert(name, value),
                 Err(broken) => {
                     let line = index + 1;
-                    dotenv
-                        .warnings
-                        .push(format!("{DOTENV}:{line}: skipped: {broken}"));
+                    let warning = format!("{DOTENV}:{line}: skipped: {broken}");
+                    note(&mut dotenv.warnings, warning);
                 }
             }
         }

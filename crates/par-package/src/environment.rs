@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use crate::expand::{LONGEST_VALUE, expand};
 use crate::package::Package;
 use crate::papers::{DEPLOY, DOTENV, MANIFEST};
-use crate::problem::shown;
+use crate::problem::{note, shown};
 
 /// Variables in the order in which they were written. Shows names alone: values may be secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -114,7 +114,9 @@ impl<'a> Layers<'a> {
             };
             let ignored =
                 reason.map(|reason| format!("{layer}: `{}` {reason}; ignored", shown(name)));
-            self.warnings.extend(ignored);
+            if let Some(ignored) = ignored {
+                note(&mut self.warnings, ignored);
+            }
         }
     }
 
@@ -149,7 +151,7 @@ impl<'a> Layers<'a> {
         let expanded = expand(value, &lookup, &mut missing).map_err(|error| error.to_string())?;
         for variable in missing {
             let warning = format!("{layer}: `{name}` refers to `{variable}`, which is not set");
-            self.warnings.push(warning);
+            note(&mut self.warnings, warning);
         }
         Ok(expanded)
     }

@@ -1,10 +1,11 @@
 //! What `agent.yaml` means. [`raw`] is what was written; a [`Manifest`] cannot be wrong in itself.
 
+mod exports;
 mod fields;
 mod names;
 mod raw;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use par_model::Version;
@@ -18,10 +19,11 @@ use crate::problem::{Problem, Problems};
 use crate::runtime::Runtime;
 use crate::yaml::Position;
 use crate::{Limits, text, yaml};
+pub use exports::Export;
 use fields::{Findings, WHOLE, Written};
 pub(crate) use names::is_variable_name;
 pub use names::{AgentName, EntryPoint, InvalidWord};
-use raw::{RawExport, RawManifest, RawRuntime};
+use raw::{RawManifest, RawRuntime};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Manifest {
@@ -53,18 +55,6 @@ pub struct Manifest {
     pub shown: BTreeMap<String, Json>,
     /// Everything else, such as unknown keys of `metadata`.
     pub unknown: BTreeMap<String, Json>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Export {
-    pub name: String,
-    /// Absent: the entrypoint is called with the name as `action`.
-    pub handler: Option<EntryPoint>,
-    /// Callable from outside; otherwise by other agents only.
-    pub public: bool,
-    /// From `metadata.sub_agents`.
-    pub sub_agent: bool,
-    pub description: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -111,7 +101,7 @@ impl Manifest {
             note_nothing_to_run(findings);
         }
         Some(Self {
-            exports: exports(raw.exports, raw.sub_agents, findings),
+            exports: exports::understand(raw.exports, raw.sub_agents, findings),
             runtime: runtime(raw.runtime, findings),
             environment: environment(raw.environment, findings),
             mcp: raw.mcp.map(|mcp| Mcp {
@@ -255,73 +245,4 @@ fn environment(raw: Vec<(String, Written<String>)>, findings: &mut Findings) -> 
         }
     }
     variables
-}
-
-fn exports(
-    explicit: Vec<RawExport>,
-    sub_agents: Vec<RawExport>,
-    findings: &mut Findings,
-) -> Vec<Export> {
-    let mut taken = HashSet::new();
-    let mut exports = vec![];
-    for raw in explicit {
-        let (name, at, field) = (raw.name.value.clone(), raw.name.at, raw.name.field.clone());
-        let Some(export) = export(raw, Origin::Exports, findings) else {
-            continue;
-        };
-        if taken.insert(name.clone()) {
-            exports.push(export);
-        } else {
-            findings.add(
-                at,
-                &field,
-                format!(
-                    "another export is called `{}`",
-                    crate::problem::shown(&name)
-                ),
-            );
-        }
-    }
-    for raw in sub_agents {
-        if let Some(export) = export(raw, Origin::SubAgents, findings)
-            && taken.insert(export.name.clone())
-        {
-            exports.push(export);
-        }
-    }
-    exports
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Exports,
-    SubAgents,
-}
-
-fn export(raw: RawExport, origin: Origin, findings: &mut Findings) -> Option<Export> {
-    const LONGEST: usize = 256;
-    let name = raw.name;
-    let callable = !name.value.is_empty()
-        && name.value.len() <= LONGEST
-        && !name.value.contains(|c: char| c.is_control() || c == '/');
-    if !callable {
-        let shown = crate::problem::shown(&name.value);
-        findings.add(
-            name.at,
-            &name.field,
-            format!("`{shown}` is not a name that can be called"),
-        );
-        return None;
-    }
-    let handler = raw.handler.and_then(|text| {
-        let entry = EntryPoint::parse_dotted(&text.value);
-        noted(entry, text.at, &text.field, findings)
-    });
-    Some(Export {
-        name: name.value,
-        handler,
-        public: raw.public,
-        sub_agent: origin == Origin::SubAgents,
-        description: raw.description,
-    })
 }

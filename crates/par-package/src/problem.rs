@@ -27,6 +27,16 @@ impl fmt::Display for Problem {
     }
 }
 
+/// More than these are not kept: whoever has so many mistakes begins with the first ones.
+const MOST: usize = 50;
+
+/// Notes a problem or warning, unless there are many already: a hostile file could have a million.
+pub(crate) fn note<T>(list: &mut Vec<T>, item: T) {
+    if list.len() < MOST {
+        list.push(item);
+    }
+}
+
 /// All mistakes that were found together, at least one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);

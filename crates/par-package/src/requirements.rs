@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::interpreter::Interpreter;
 use crate::manifest::Manifest;
 use crate::papers::{MANIFEST, PYPROJECT, Papers, REQUIREMENTS};
-use crate::problem::Problem;
+use crate::problem::{Problem, note};
 use crate::{package::Package, text};
 pub use line::{InvalidRequirement, Requirement};
 
@@ -107,7 +107,7 @@ impl Requirements {
             Ok(requirement) => {
                 self.0.insert(requirement);
             }
-            Err(error) => problems.push(Problem::new(place(), error.to_string())),
+            Err(error) => note(problems, Problem::new(place(), error.to_string())),
         }
     }
 

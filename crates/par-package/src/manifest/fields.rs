@@ -6,7 +6,7 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, note};
 use crate::yaml::{Entry, Node, Position, Value};
 
 /// Names the manifest itself in a message.
@@ -31,7 +31,7 @@ impl Findings {
     pub(crate) fn add(&mut self, at: Position, field: &str, message: impl std::fmt::Display) {
         let place = format!("{}:{at}", crate::papers::MANIFEST);
         let problem = Problem::new(place, format!("{field}: {message}"));
-        self.problems.push((at, problem));
+        note(&mut self.problems, (at, problem));
     }
 
     pub(crate) fn mention(&self, field: &str) -> bool {

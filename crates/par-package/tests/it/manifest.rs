@@ -431,3 +431,18 @@ proptest! {
         prop_assert_eq!(read, values);
     }
 }
+
+#[test]
+fn a_million_mistakes_are_reported_by_the_first_fifty() {
+    let many = "{},".repeat(200_000);
+    assert_eq!(
+        problems(&format!("{MANIFEST}exports: [{many}]\n")).len(),
+        50
+    );
+    let lines = "-\n".repeat(400_000);
+    let bench = crate::Bench::new();
+    let error = bench
+        .admit(&crate::package(&[("requirements.txt", &lines)]))
+        .expect_err("no requirements");
+    assert!(error.to_string().len() < 10_000);
+}
