@@ -90,7 +90,7 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     /// The content of a small file, `None` when it is not there.
-    fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
+    pub(crate) fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
         let Some(index) = self
             .entries
             .iter()

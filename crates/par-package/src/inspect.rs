@@ -4,12 +4,13 @@ use std::io::BufReader;
 use std::path::Path;
 
 use par_model::PackageDigest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::archive::{Archive, Entry};
 use crate::dotenv::Dotenv;
 use crate::manifest::{self, EntryPoint, Export, Manifest};
+use crate::pack;
 use crate::papers::{DEPLOY, DOTENV, MANIFEST, Meaning, Papers};
 use crate::problem::{Problem, Problems};
 use crate::store::{digest_of, open_plain_file};
@@ -48,6 +49,8 @@ pub enum Layout {
     Kit04,
     #[serde(rename = "pixell-sdk 0.5")]
     Sdk05,
+    #[serde(rename = "par")]
+    Par,
     #[serde(rename = "by hand")]
     ByHand,
 }
@@ -120,7 +123,8 @@ impl Inspection {
         let mut archive = Archive::open(file, self.bytes, limits)?;
         self.entries = archive.entries().len();
         self.unpacked_bytes = archive.bytes();
-        self.layout = Some(Layout::of(archive.entries()));
+        let description = archive.read(pack::PACKAGE_JSON)?;
+        self.layout = Some(Layout::of(archive.entries(), description.as_deref()));
         let has_ui = archive
             .entries()
             .iter()
@@ -190,17 +194,27 @@ impl Inspection {
 }
 
 impl Layout {
-    fn of(entries: &[Entry]) -> Self {
-        let has = |path: &str| entries.iter().any(|entry| entry.path.as_str() == path);
+    /// `description` is the content of `.pixell/package.json`.
+    fn of(entries: &[Entry], description: Option<&[u8]>) -> Self {
+        #[derive(Deserialize)]
+        struct Description {
+            created_by: String,
+        }
+        let Some(description) = description else {
+            return Self::ByHand;
+        };
+        let made_by_us = serde_json::from_slice::<Description>(description)
+            .is_ok_and(|description| description.created_by == pack::CREATED_BY);
+        let has_deploy = entries.iter().any(|entry| entry.path.as_str() == DEPLOY);
         let has_dist = entries.iter().any(|entry| {
             let path = entry.path.as_str();
             path == "dist" || path.starts_with("dist/")
         });
-        match (has(".pixell/package.json"), has(DEPLOY)) {
-            (true, true) if has_dist => Self::Kit04,
-            (true, true) => Self::Sdk05,
-            (true, false) => Self::Kit02,
-            (false, _) => Self::ByHand,
+        match (has_deploy, has_dist) {
+            _ if made_by_us => Self::Par,
+            (true, true) => Self::Kit04,
+            (true, false) => Self::Sdk05,
+            (false, _) => Self::Kit02,
         }
     }
 }

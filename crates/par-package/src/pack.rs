@@ -17,7 +17,9 @@ use crate::problem::Problems;
 use crate::{Limits, manifest};
 
 /// What the kits write beside the manifest, and we when it is not there.
-const PACKAGE_JSON: &str = ".pixell/package.json";
+pub(crate) const PACKAGE_JSON: &str = ".pixell/package.json";
+/// How we sign it.
+pub(crate) const CREATED_BY: &str = "par";
 
 /// A package that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +100,7 @@ pub fn pack(folder: &Path, out: impl Write + Seek, limits: &Limits) -> Result<Pa
 fn describe(manifest: &[u8], limits: &Limits) -> Result<String, PackError> {
     let description = json!({
         "format_version": "1.0",
-        "created_by": "par",
+        "created_by": CREATED_BY,
         "manifest": manifest::as_json(manifest, limits)?,
     });
     Ok(format!("{description:#}\n"))

@@ -53,6 +53,10 @@ fn the_maker_is_recognised_by_what_it_adds() {
             Layout::Kit04,
         ),
         (&[pixell, ("deploy.json", "{}")], Layout::Sdk05),
+        (
+            &[(".pixell/package.json", "{\"created_by\": \"par\"}")],
+            Layout::Par,
+        ),
         (&[("main.py", "")], Layout::ByHand),
     ] {
         assert_eq!(inspected(&package(files)).layout, Some(layout));

@@ -413,6 +413,21 @@ fn values_of_variables_are_not_in_debug_output() {
     );
 }
 
+#[test]
+fn a_million_mistakes_are_reported_by_the_first_fifty() {
+    let many = "{},".repeat(200_000);
+    assert_eq!(
+        problems(&format!("{MANIFEST}exports: [{many}]\n")).len(),
+        50
+    );
+    let lines = "-\n".repeat(400_000);
+    let bench = crate::Bench::new();
+    let error = bench
+        .admit(&crate::package(&[("requirements.txt", &lines)]))
+        .expect_err("no requirements");
+    assert!(error.to_string().len() < 10_000);
+}
+
 proptest! {
     #[test]
     fn any_text_is_understood_or_refused_with_a_place(text in "[a-z:\\[\\]{}&*#|>'\"! \n-]{0,80}") {
@@ -430,19 +445,4 @@ proptest! {
             manifest.environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         prop_assert_eq!(read, values);
     }
-}
-
-#[test]
-fn a_million_mistakes_are_reported_by_the_first_fifty() {
-    let many = "{},".repeat(200_000);
-    assert_eq!(
-        problems(&format!("{MANIFEST}exports: [{many}]\n")).len(),
-        50
-    );
-    let lines = "-\n".repeat(400_000);
-    let bench = crate::Bench::new();
-    let error = bench
-        .admit(&crate::package(&[("requirements.txt", &lines)]))
-        .expect_err("no requirements");
-    assert!(error.to_string().len() < 10_000);
 }
