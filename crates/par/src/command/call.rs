@@ -109,7 +109,7 @@ impl Call {
             }
             (_, 500..) => {
                 let logs = context.par(&format!("logs {agent}"));
-                format!("`{logs}` shows the traceback")
+                format!("`{logs}` shows what it wrote")
             }
             _ => return Ok(Problem::new(exit, refusal.to_string())),
         };

@@ -158,7 +158,8 @@ pub(crate) async fn deploy(
             Ok(answer) => answer,
             Err(error) => return Err(refused(package, error)),
         };
-        follow(context, &mut answer, until, &progress).await
+        let agent = options.agent_id.as_deref();
+        follow(context, &mut answer, agent, until, &progress).await
     };
     progress.during(work).await
 }
@@ -205,9 +206,11 @@ fn refused(package: &Package, error: ClientError) -> anyhow::Error {
 async fn follow(
     context: &Context,
     answer: &mut Answer,
+    named: Option<&str>,
     until: Until,
     progress: &Progress,
 ) -> anyhow::Result<Outcome> {
+    let mut agent = named.map(str::to_owned);
     while let Some(event) = answer.json_line().await? {
         match event {
             DeployEvent::Checked {
@@ -222,11 +225,14 @@ async fn follow(
                     return Ok(Outcome::Accepted { package_id });
                 }
                 progress.say(format!("{package_id} comes up"));
+                // Without a name of its own an agent is called what its package is.
+                let name = || package_id.split('@').next().map(str::to_owned);
+                agent = agent.or_else(name);
             }
             DeployEvent::Progress { message } => progress.say(message),
             DeployEvent::Deployed(deployed) => return Ok(Outcome::Answering(deployed)),
             DeployEvent::Failed { detail, traceback } => {
-                return Err(failed(context, &detail, traceback.as_deref()));
+                return Err(failed(context, agent, &detail, traceback.as_deref()));
             }
         }
     }
@@ -235,10 +241,16 @@ async fn follow(
     Err(Problem::new(Exit::Failed, message).help(ps).into())
 }
 
-fn failed(context: &Context, detail: &str, traceback: Option<&str>) -> anyhow::Error {
+fn failed(
+    context: &Context,
+    agent: Option<String>,
+    detail: &str,
+    traceback: Option<&str>,
+) -> anyhow::Error {
     if let (Some(traceback), false) = (traceback, context.terminal.json) {
         context.terminal.note(&harmless(traceback.trim_end()));
     }
-    let logs = format!("`{}` shows what it wrote", context.par("logs"));
+    let logs = context.par(&format!("logs {}", agent.unwrap_or_default()));
+    let logs = format!("`{}` shows what it wrote", logs.trim_end());
     Problem::new(Exit::Failed, detail).help(logs).into()
 }
