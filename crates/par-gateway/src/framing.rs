@@ -183,3 +183,107 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok().filter(|_| all_hex)?;
     u64::from_str_radix(text, 16).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Whether everything in `bytes` is fine, and whether a next head would begin right after it.
+    fn fate(bytes: &[u8]) -> Result<bool, Ambiguous> {
+        let mut framing = Framing::default();
+        framing.feed(bytes)?;
+        let at_a_head = matches!(&framing.part, Part::Head(head) if !head.begun);
+        Ok(at_a_head && framing.unfinished.is_empty())
+    }
+
+    #[test]
+    fn a_message_ends_where_its_framing_says() {
+        for whole in [
+            "GET / HTTP/1.1\r\nhost: g\r\n\r\n",
+            "\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+            "POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: Chunked\r\n\r\n3;x=y\r\na\r\n\r\n0\r\nx: y\r\n\r\n",
+        ] {
+            assert_eq!(fate(whole.as_bytes()), Ok(true), "{whole:?}");
+            let all_but_one = &whole.as_bytes()[..whole.len() - 1];
+            assert_eq!(fate(all_but_one), Ok(false), "{whole:?}");
+        }
+    }
+
+    #[test]
+    fn the_place_of_a_refusal_is_the_byte_that_made_it_ambiguous() {
+        let head = b"GET / HTTP/1.1\r\nhost: g\n\r\n";
+        let refused = Ambiguous {
+            at: 23,
+            in_head: true,
+        };
+        assert_eq!(fate(head), Err(refused));
+    }
+
+    #[test]
+    fn nothing_is_read_into_what_follows_a_wish_to_leave_http() {
+        let head = b"GET / HTTP/1.1\r\nupgrade: websocket\r\n\r\n\n\n\0";
+        assert_eq!(fate(head), Ok(false));
+    }
+
+    /// Requests of all framings, with what makes some of them ambiguous.
+    fn messages() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just("POST / HTTP/1.1\r\n"),
+            Just("content-length: 3\r\n"),
+            Just("content-length: 0\r\n"),
+            Just("transfer-encoding: chunked\r\n"),
+            Just("x: y\r\n"),
+            Just("\r\n"),
+            Just("\n"),
+            Just("\r"),
+            Just("abc"),
+            Just("3\r\nabc\r\n"),
+            Just("0\r\n\r\n"),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_arrive_changes_nothing(bytes in messages(), cuts in proptest::collection::vec(1_usize..9, 0..40)) {
+            let mut framing = Framing::default();
+            let (mut at, mut cuts) = (0, cuts.into_iter().chain(std::iter::repeat(1)));
+            let mut outcome = Ok(());
+            while at < bytes.len() && outcome.is_ok() {
+                let end = bytes.len().min(at + cuts.next().expect("endless"));
+                outcome = framing.feed(&bytes[at..end]).map_err(|found| Ambiguous { at: at + found.at, ..found });
+                at = end;
+            }
+            prop_assert_eq!(outcome.err(), Framing::default().feed(&bytes).err());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_or_point_outside(bytes: Vec<u8>) {
+            if let Err(found) = Framing::default().feed(&bytes) {
+                prop_assert!(found.at < bytes.len());
+            }
+        }
+
+        #[test]
+        fn a_body_of_any_bytes_ends_where_its_length_says(body: Vec<u8>) {
+            let mut message = format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+            message.extend_from_slice(&body);
+            prop_assert_eq!(fate(&message), Ok(true));
+        }
+
+        #[test]
+        fn a_body_of_any_chunks_ends_where_its_last_chunk_does(chunks: Vec<Vec<u8>>) {
+            let mut message = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+            for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
+                message.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                message.extend_from_slice(chunk);
+                message.extend_from_slice(b"\r\n");
+            }
+            message.extend_from_slice(b"0\r\n\r\n");
+            prop_assert_eq!(fate(&message), Ok(true));
+        }
+    }
+}

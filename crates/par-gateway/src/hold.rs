@@ -1,5 +1,6 @@
 //! Where a call goes, and the bounded wait when it cannot go anywhere yet.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ const NEVER_HELD: &str = "/health";
 pub(crate) struct Hold<'a> {
     routes: &'a Routes,
     agent: &'a str,
-    give_up: Instant,
+    patience: Duration,
+    /// Known once the call had to wait: most never ask what time it is.
+    give_up: OnceCell<Instant>,
 }
 
 impl<'a> Hold<'a> {
@@ -33,7 +36,8 @@ impl<'a> Hold<'a> {
         Self {
             routes: &room.routes,
             agent,
-            give_up: Instant::now() + patience,
+            patience,
+            give_up: OnceCell::new(),
         }
     }
 
@@ -42,25 +46,29 @@ impl<'a> Hold<'a> {
         if let Some(backend) = self.look()? {
             return Ok(backend);
         }
-        let mut news = self.routes.news();
+        let (mut news, give_up) = (self.routes.news(), self.give_up());
         loop {
             // Looked at again after subscribing: the news may have come in between.
             if let Some(backend) = self.look()? {
                 return Ok(backend);
             }
-            self.wait(&mut news, self.give_up).await?;
+            self.wait(&mut news, give_up).await?;
         }
     }
 
     /// Waits a moment, or for news; an error when the call has waited long enough.
     pub(crate) async fn pause(&self) -> Result<(), CallError> {
         let moment = Instant::now() + PAUSE;
-        if moment > self.give_up {
+        if moment > self.give_up() {
             return Err(self.not_ready());
         }
         match self.wait(&mut self.routes.news(), moment).await {
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    fn give_up(&self) -> Instant {
+        *self.give_up.get_or_init(|| Instant::now() + self.patience)
     }
 
     async fn wait(&self, news: &mut watch::Receiver<()>, until: Instant) -> Result<(), CallError> {

@@ -64,3 +64,91 @@ pub(crate) fn target(rest: &str, query: Option<&str>) -> String {
     }
     target
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The same, thought through by hand: all segments first, each decoded by itself.
+    fn dumber(path: &str) -> Option<(String, String)> {
+        let mut segments = path.split('/');
+        let beginning = (segments.next()?, segments.next()?);
+        if beginning != ("", "agents") {
+            return None;
+        }
+        let name = segments.next()?;
+        let rest: String = segments.map(|segment| format!("/{segment}")).collect();
+        let nothing_below = name.is_empty() && rest.is_empty();
+        (!nothing_below).then(|| (decoded_once(name), rest))
+    }
+
+    fn decoded_once(segment: &str) -> String {
+        let bytes = segment.as_bytes();
+        let mut decoded = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let escape = segment.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+            let hex = escape.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+            if let Some(hex) = hex {
+                decoded.push(u8::from_str_radix(hex, 16).expect("two digits"));
+                at += 3;
+            } else {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+        String::from_utf8_lossy(&decoded).into_owned()
+    }
+
+    fn agent(path: &str) -> Option<(String, String)> {
+        match split(path) {
+            Asked::Agent { id, rest } => Some((id.into_owned(), rest.to_owned())),
+            Asked::Control => None,
+        }
+    }
+
+    #[test]
+    fn an_encoded_slash_moves_no_boundary() {
+        let asked = agent("/agents/a%2Fb/c%2Fd");
+        assert_eq!(asked, Some(("a/b".to_owned(), "/c%2Fd".to_owned())));
+    }
+
+    #[test]
+    fn a_name_is_decoded_once() {
+        let asked = agent("/agents/%2561");
+        assert_eq!(asked, Some(("%61".to_owned(), String::new())));
+    }
+
+    #[test]
+    fn a_target_is_never_empty() {
+        assert_eq!(target("", None), "/");
+        assert_eq!(target("", Some("q")), "/?q");
+        assert_eq!(target("/x", Some("")), "/x?");
+    }
+
+    proptest! {
+        #[test]
+        fn the_split_agrees_with_the_dumber_one(path in "(/agents)?(/?(a|%61|%|%2|%2[fF]|%25|\\.\\.|agents|ä)?){0,6}") {
+            prop_assert_eq!(agent(&path), dumber(&path));
+        }
+
+        #[test]
+        fn any_text_is_split_like_the_dumber_one_does(path in ".{0,60}") {
+            prop_assert_eq!(agent(&path), dumber(&path));
+        }
+
+        #[test]
+        fn nothing_below_an_agent_is_lost_or_added(id in "[a-z0-9-]{1,20}", rest in "(/[a-z%2F.]{0,5}){0,5}", query in proptest::option::of("[a-z&=/?%]{0,9}")) {
+            let path = format!("/agents/{id}{rest}");
+            let Asked::Agent { id: asked, rest: below } = split(&path) else {
+                return Err(TestCaseError::fail("an agent was asked for"));
+            };
+            prop_assert_eq!(&asked, &id);
+            let target = target(below, query.as_deref());
+            let whole = query.map_or_else(|| rest.clone(), |query| format!("{rest}?{query}"));
+            let rooted = if rest.is_empty() { format!("/{whole}") } else { whole };
+            prop_assert_eq!(target, rooted);
+        }
+    }
+}
