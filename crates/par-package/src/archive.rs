@@ -59,6 +59,10 @@ impl<R: Read + Seek> Archive<R> {
         };
         let mut zip = ZipArchive::with_config(config, file).map_err(ArchiveError::of_zip)?;
         let entries = list(&mut zip, limits)?;
+        if entries.len() as u64 != end.entries {
+            let reason = format!("{} of {} entries are listed", entries.len(), end.entries);
+            return Err(ArchiveError::Damaged(reason));
+        }
         check_tree(&entries)?;
         let bytes = check_sizes(&entries, packed_bytes, limits)?;
         check_layout(&mut zip, end)?;
