@@ -119,7 +119,9 @@ def main() -> None:
                 rates[name] = peer.rate(in_flight, seconds)
                 peer.close()
         for name, rate in rates.items():
-            print(f"{in_flight:3} in flight  {name:10} {rate:9,.0f}/s  {rate / rates['bare loop']:4.0%} of the bare loop")
+            print(
+                f"{in_flight:3} in flight  {name:10} {rate:9,.0f}/s  {rate / rates['bare loop']:4.0%} of the bare loop"
+            )
 
 
 if __name__ == "__main__":

@@ -141,5 +141,5 @@ def _callable(found: Any, what: str) -> Handler:
 
 def _object(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
-        raise BadJson(f"the body must be a JSON object here, not {type(body).__name__}")
+        raise BadJson(f"an object is needed here, not {type(body).__name__}")
     return body

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from par_harness.event_loop import Change
-from par_harness.frames import CHUNK_MORE, HTTP, INITIAL_CREDIT, MAX_CHUNK, chunk, credit, frame
+from par_harness.frames import HTTP, INITIAL_CREDIT, MAX_CHUNK, chunk, credit, frame
 from par_harness.streams import Credit
 from par_harness.values import encode
 
@@ -170,10 +170,6 @@ def scope_of(head: dict[str, Any]) -> dict[str, Any]:
 
 def text_headers(headers: Any) -> list[tuple[str, str]]:
     return [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers]
-
-
-def flags_with_more(flags: int) -> int:
-    return flags | CHUNK_MORE
 
 
 def _subprotocols(headers: list[tuple[bytes, bytes]]) -> list[str]:

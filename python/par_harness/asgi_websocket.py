@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from par_harness.asgi_exchange import ClientLeft, Exchange, flags_with_more, text_headers
+from par_harness.asgi_exchange import ClientLeft, Exchange, text_headers
 from par_harness.failures import RAISED, failure, failure_of, logged_traceback
-from par_harness.frames import CHUNK_MORE, CHUNK_TEXT
+from par_harness.frames import CHUNK_MORE, CHUNK_TEXT, RESULT, frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,18 +59,21 @@ class WebSocketExchange(Exchange):
         try:
             await self.application(self.scope, self.receive, self.send)
         except CancelledError:
-            self._fail(failure(self.id, RAISED, "the application cancelled its own WebSocket"))
+            self._end_with(failure(self.id, RAISED, "the application cancelled its own WebSocket"))
         except BaseException as error:
-            if self.left or self._state is CLOSED:
-                if not isinstance(error, ClientLeft):
-                    logged_traceback(error)
-            else:
-                self._fail(failure_of(self.id, error))
+            if not self.left and self._state is not CLOSED:
+                self._end_with(failure_of(self.id, error))
+            elif not isinstance(error, ClientLeft):
+                logged_traceback(error)
         else:
             if self._state is CONNECTING:
-                self._fail(failure(self.id, RAISED, "the application returned without accepting or refusing"))
+                detail = "the application returned without accepting or refusing"
+                self._end_with(failure(self.id, RAISED, detail))
             elif self._state is OPEN:
                 self._send_close(NORMAL, "")
+        if self.left:
+            # The worker waits for this before it takes the place of the call as free.
+            self.channel.send(frame(self.id, RESULT))
 
     async def receive(self) -> dict[str, Any]:
         if not self._connect_reported:
@@ -108,7 +111,7 @@ class WebSocketExchange(Exchange):
         text = message.get("text")
         flags = CHUNK_TEXT if text is not None else 0
         body = text.encode() if text is not None else bytes(message.get("bytes") or b"")
-        await self.send_chunks(b"", body, flags, flags_with_more(flags), last=False)
+        await self.send_chunks(b"", body, flags, flags | CHUNK_MORE, last=False)
 
     def _send_close(self, code: int, reason: str) -> None:
         if self.left or self._state is CLOSED:
@@ -118,10 +121,10 @@ class WebSocketExchange(Exchange):
         self.channel.send(self.head_frame({"type": "close", "code": code, "reason": reason}))
         self.announce()
 
-    def _fail(self, frame: bytes) -> None:
+    def _end_with(self, last_frame: bytes) -> None:
         if not self.left and self._state is not CLOSED:
             self._state = CLOSED
-            self.channel.send(frame)
+            self.channel.send(last_frame)
 
     def _disconnected(self, code: int, reason: str) -> None:
         if self._state is not CLOSED:

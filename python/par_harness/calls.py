@@ -56,4 +56,4 @@ def _text(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise BadJson(f"the body is not JSON: it is not UTF-8 at byte {error.start}") from error
+        raise BadJson(f"not UTF-8 at byte {error.start}") from error

@@ -23,8 +23,7 @@ CANCELLED = "cancelled"
 
 
 class UnknownExport(Exception):
-    def __init__(self, name: str) -> None:
-        super().__init__(f"Export '{name}' not found")
+    """Its text is the name that was asked for; the worker has the words."""
 
 
 class CallCancelled(BaseException):

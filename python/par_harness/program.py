@@ -156,8 +156,7 @@ def _parsed(output: bytes, run: _Run) -> Any:
     try:
         return decode(text)
     except BadJson as error:
-        detail = str(error).replace("the body", "what main() printed")
-        return {"status": "error", "message": f"{detail}; it begins with {text[:200]!r}"}
+        return {"status": "error", "message": f"main() did not print JSON: {error}; it printed {text[:200]!r}"}
 
 
 def _ending(code: int) -> str:

@@ -20,7 +20,7 @@ class NotJson(Exception):
 
 
 class BadJson(Exception):
-    """The body is not JSON, or not what the handler takes."""
+    """The body is not JSON, or not what the handler takes. The text says where or why; the worker says what."""
 
 
 def decode(text: str) -> Any:
@@ -31,7 +31,7 @@ def decode(text: str) -> Any:
     except StopIteration:
         pass
     except (ValueError, RecursionError) as error:
-        raise BadJson(f"the body is not JSON: {error}") from error
+        raise BadJson(str(error)) from error
     return _decode_slowly(text)
 
 
@@ -62,7 +62,7 @@ def _decode_slowly(text: str) -> Any:
     try:
         return _decoder.decode(text)
     except (ValueError, RecursionError) as error:
-        raise BadJson(f"the body is not JSON: {error}") from error
+        raise BadJson(str(error)) from error
 
 
 def _plain(value: Any) -> Any:

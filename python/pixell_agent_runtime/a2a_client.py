@@ -47,9 +47,7 @@ class A2AClient:
             status, body = await get_running_loop().run_in_executor(None, self._post, *request)
         return _answer(status, body)
 
-    def call_sync(
-        self, agent_id: str, method: str, params: Any = None, *, timeout_seconds: float | None = None
-    ) -> Any:
+    def call_sync(self, agent_id: str, method: str, params: Any = None, *, timeout_seconds: float | None = None) -> Any:
         """Like `call`, for code that cannot await."""
         request = (agent_id, _export_path(method), _encoded(params), timeout_seconds)
         carrier = _carrier()

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
 
 PYTHON_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -204,7 +203,3 @@ class HarnessTest(unittest.TestCase):
         worker = FakeWorker(files, **load)
         self.addCleanup(worker.close)
         return worker
-
-
-def elapsed(since: float) -> float:
-    return time.monotonic() - since

@@ -169,7 +169,9 @@ class Http(HarnessTest):
             worker, "/a%20%C3%A9%2Fb/scope", query="q=%20", root_path="/agents/x", headers=[["x-a", "é"], ["x-a", "2"]]
         )
         start = response_head(worker, id)
-        self.assertEqual(start, {"type": "start", "status": 200, "headers": [["x-a", "1"], ["x-a", "é"]], "trailers": False})
+        self.assertEqual(
+            start, {"type": "start", "status": 200, "headers": [["x-a", "1"], ["x-a", "é"]], "trailers": False}
+        )
         scope = eval(whole_body(worker, id))
         self.assertEqual(scope["path"], "/agents/x/a é/b/scope")
         self.assertEqual(scope["raw_path"], b"/agents/x/a%20%C3%A9%2Fb/scope")

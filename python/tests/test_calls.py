@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import unittest
 
-from fake_worker import HarnessTest, frames
+from fake_worker import HarnessTest
 
 ECHO = "def handler(body):\n    return {'echo': body}\n"
 

@@ -65,7 +65,9 @@ def handler(body): return [sys.argv, exit is not None, quit is not None, sorted(
         self.assertEqual(answer, [[""], True, True, names, ""])
 
     def test_a_line_is_out_before_the_process_ends(self) -> None:
-        worker = self.start("import time\ndef handler(body):\n    print('é now')\n    time.sleep(600)\n", env={"LC_ALL": "C"})
+        worker = self.start(
+            "import time\ndef handler(body):\n    print('é now')\n    time.sleep(600)\n", env={"LC_ALL": "C"}
+        )
         worker.call()
         worker.wait_for_output("stdout", "é now\n".encode())
 
@@ -85,7 +87,7 @@ class Failures(HarnessTest):
     def test_a_module_that_raises(self) -> None:
         failure = self.refusal("def f():\n    return 1 / 0\nf()\n")
         self.assertEqual(failure["detail"], "cannot import `main`: ZeroDivisionError: division by zero")
-        self.assertIn("main.py\", line 2, in f", failure["traceback"])
+        self.assertIn('main.py", line 2, in f', failure["traceback"])
         self.assertNotIn("par_harness", failure["traceback"])
 
     def test_a_module_that_exits_or_is_not_python(self) -> None:
@@ -109,7 +111,9 @@ class Failures(HarnessTest):
         self.assertEqual(
             self.refusal(handler, asgi_app="main:x")["detail"], "ASGI application `main:x` is not callable (int)"
         )
-        self.assertIn("needs FastAPI", self.refusal("def mount(app): pass", entrypoint=None, rest_entry="main:mount")["detail"])
+        self.assertIn(
+            "needs FastAPI", self.refusal("def mount(app): pass", entrypoint=None, rest_entry="main:mount")["detail"]
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ def handler(body):
     except Exception as error:
         return {"error": str(error)}
 """
-ASYNC = SYNC.replace("def handler", "async def handler").replace("get_a2a_client().call_sync", "await get_a2a_client().call")
+ASYNC = SYNC.replace("def handler", "async def handler").replace(
+    "get_a2a_client().call_sync", "await get_a2a_client().call"
+)
 TASKS = """
 import asyncio
 from pixell_agent_runtime.a2a_client import get_a2a_client

@@ -72,7 +72,16 @@ class Answers(unittest.TestCase):
     def test_what_is_not_json_is_refused(self) -> None:
         circular: list = []
         circular.append(circular)
-        refused = [float("nan"), [float("-inf")], b"x", {"o": object()}, {(1,): 2}, circular, decimal.Decimal("NaN"), Point]
+        refused = [
+            float("nan"),
+            [float("-inf")],
+            b"x",
+            {"o": object()},
+            {(1,): 2},
+            circular,
+            decimal.Decimal("NaN"),
+            Point,
+        ]
         for value in refused:
             with self.subTest(value=type(value)), self.assertRaisesRegex(NotJson, "the answer is not JSON"):
                 encode(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unittest
 
-from fake_worker import FakeWorker, HarnessTest, frames
+from fake_worker import HarnessTest, frames
 from test_asgi import next_chunk, request, response_head
 
 APP = """
@@ -102,6 +102,7 @@ class WebSockets(HarnessTest):
         id = self.connect()
         self.worker.send(id, frames.HTTP, json.dumps({"code": 4003, "reason": "bye"}).encode())
         self.worker.wait_for_output("stdout", b"left with 4003 bye\n")
+        self.assertEqual(self.worker.next_of(id), (frames.RESULT, b""))
 
     def test_a_socket_that_floods_ends_when_its_client_is_gone(self) -> None:
         id = self.connect("/flood")

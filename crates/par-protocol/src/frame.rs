@@ -14,8 +14,8 @@
 //! | `ready`    | –                                                | JSON [`crate::harness::Ready`], answers `load` |
 //! | `call`     | `u16` length of the export's name, the name (empty: invoke), the JSON body as it came (empty: `{}`) | – |
 //! | `http`     | JSON [`crate::harness::HttpRequest`], or [`crate::harness::Disconnect`] of a WebSocket | JSON [`crate::harness::HttpResponse`] |
-//! | `chunk`    | flags `u8`, then bytes: request body, WebSocket message | flags `u8`, then bytes: response body, WebSocket message, one JSON value of a generator |
-//! | `result`   | answer to `outbound`: `u16` status, body         | the JSON answer as it is sent on; empty: the generator has ended |
+//! | `chunk`    | flags `u8`, then bytes: request body, WebSocket message | flags `u8`, then bytes: response body, WebSocket message, one JSON value of a generator (in several chunks where it is large) |
+//! | `result`   | answer to `outbound`: `u16` status, body         | the JSON answer as it is sent on; empty: the generator, or the application of a WebSocket that its client left, has ended |
 //! | `error`    | answer to `outbound`: JSON [`crate::harness::Failure`] | JSON [`crate::harness::Failure`]; id 0: the agent could not be loaded |
 //! | `cancel`   | the caller left, or the deadline passed          | the agent no longer wants this outbound call |
 //! | `credit`   | `u32`: that many more bytes of chunks may come   | the same |
@@ -46,7 +46,7 @@ pub const CHUNK_LAST: u8 = 1;
 pub const CHUNK_TEXT: u8 = 2;
 /// The bytes are trailers: JSON `[[name, value], …]`. Always last.
 pub const CHUNK_TRAILERS: u8 = 4;
-/// More of the same WebSocket message follows.
+/// More of the same WebSocket message, or of the same item of a generator, follows.
 pub const CHUNK_MORE: u8 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

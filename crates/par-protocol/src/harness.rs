@@ -112,8 +112,9 @@ pub struct Failure {
 pub enum FailureKind {
     /// The agent could not be loaded.
     Load,
-    /// The body is not JSON.
+    /// The body is not JSON, or not what the handler takes. The detail says where, or why.
     BadJson,
+    /// The detail is the name that was asked for.
     UnknownExport,
     /// The handler raised.
     Raised,
