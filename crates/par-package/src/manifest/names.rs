@@ -36,7 +36,7 @@ impl FromStr for AgentName {
         }
         Err(InvalidWord {
             text: text.to_owned(),
-            rule: "a lowercase letter followed by lowercase letters, digits and dashes, at most 128 in all",
+            rule: "a name: a lowercase letter, then lowercase letters, digits or dashes",
         })
     }
 }
