@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -15,6 +16,8 @@ use par_gateway::{
 use par_model::{AgentId, ReplicaId};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
+
+use crate::wire::soon;
 
 pub(crate) struct House {
     pub(crate) gateway: Gateway,
@@ -104,4 +107,14 @@ fn control() -> Control {
             })
         }),
     }
+}
+
+/// Waits until the backend has nothing to do.
+pub(crate) async fn rest(backend: &Backend) {
+    soon(async {
+        while backend.in_flight() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
 }

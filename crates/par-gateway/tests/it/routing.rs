@@ -7,7 +7,7 @@ use par_gateway::Route;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::house::House;
+use crate::house::{House, rest};
 use crate::wire::{Wire, get, soon};
 use crate::worker::{Worker, full, read_head};
 
@@ -140,12 +140,7 @@ async fn calls_in_flight_are_counted_until_they_are_over() {
     for call in calls {
         soon(call).await.expect("an answer");
     }
-    soon(async {
-        while backend.in_flight() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    rest(&backend).await;
 }
 
 /// Two agents whose workers end, and come back each on the socket of the other, while they are called.

@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncWriteExt;
 
-use crate::house::House;
+use crate::house::{House, rest};
 use crate::wire::{Wire, get, soon};
 use crate::worker::{Worker, read_head};
 
@@ -59,12 +59,7 @@ async fn bytes_pass_both_ways_and_the_end_of_one_leaves_the_other() {
     assert_eq!(backend.in_flight(), 1);
     soon(wire.stream.shutdown()).await.expect("half closed");
     assert_eq!(wire.read_to_end().await, "goodbye\n");
-    soon(async {
-        while backend.in_flight() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    rest(&backend).await;
 }
 
 #[tokio::test]
