@@ -60,12 +60,13 @@ impl Build {
 
 /// The whole package appears under its name at once, or not at all.
 fn place(packed: &NamedTempFile, output: &Path) -> io::Result<()> {
-    let folder = output
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
     let mut near = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        .tempfile_in(folder)?;
     io::copy(&mut packed.reopen()?, near.as_file_mut())?;
     near.persist(output)?;
     Ok(())

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use par_testkit::{Http, PortRange};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::ran::par;
 
@@ -67,7 +68,7 @@ fn a_taken_port_is_told_with_what_to_do() {
 
 #[test]
 fn the_demo_serves_until_it_is_told_to_end() {
-    for signal in ["INT", "TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let ports = PortRange::claim();
         let mut demo = Command::new(env!("CARGO_BIN_EXE_par"))
             .args(["demo", "--port", "0", "--agent-ports", &ports.argument()])
@@ -89,15 +90,26 @@ fn the_demo_serves_until_it_is_told_to_end() {
             agent.get("/health").expect("an answer").json()["status"],
             "healthy"
         );
-        let kill = ["-s", signal, &demo.id().to_string()].map(str::to_owned);
-        assert!(
-            Command::new("kill")
-                .args(kill)
-                .status()
-                .expect("kill runs")
-                .success()
-        );
-        assert_eq!(demo.wait().expect("it ends").code(), Some(0), "{signal}");
-        assert_eq!(ports.taken(), Vec::<u16>::new(), "{signal}");
+        kill_process(Pid::from_child(&demo), signal).expect("a child can be signalled");
+        assert_eq!(demo.wait().expect("it ends").code(), Some(0), "{signal:?}");
+        assert_eq!(ports.taken(), Vec::<u16>::new(), "{signal:?}");
     }
+}
+
+#[test]
+fn a_demo_whose_agents_cannot_start_says_why_and_leaves_nothing() {
+    let ports = PortRange::claim();
+    let words = [
+        "demo",
+        "--once",
+        "--python",
+        "/nowhere/python3",
+        "--port",
+        "0",
+        "--agent-ports",
+        &ports.argument(),
+    ];
+    let said = par(words).ended_with(1).stderr;
+    assert!(said.contains("/nowhere/python3"), "{said}");
+    assert_eq!(ports.taken(), Vec::<u16>::new());
 }
