@@ -46,7 +46,7 @@ class Surface:
         kind = WebSocketExchange if head["websocket"] else HttpExchange
         exchange = kind(self._application, head, self._lifespan.state, id, self._channel, self._streams, self._loop)
         self._streams.open(id, exchange)
-        self._loop.post(exchange.begin)
+        self._loop.post_begin(id, exchange.begin)
 
 
 def load_application(load: Load) -> Any:

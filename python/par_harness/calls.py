@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from par_harness.answers import result
 from par_harness.current import current_call
 from par_harness.failures import UnknownExport, failure_of
-from par_harness.frames import HEADER, RESULT
-from par_harness.values import BadJson, decode, encode
+from par_harness.frames import RESULT, frame
+from par_harness.values import BadJson, decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 # Answers that need no second look.
 _VALUES = frozenset((dict, list, str, int, float, bool, type(None), tuple))
-
-_pack_header = HEADER.pack
 
 
 class Calls:
@@ -45,9 +44,8 @@ class Calls:
                     return b""
                 if hasattr(value, "__next__"):
                     self._streams.send_all(id, value)
-                    return _pack_header(0, id, RESULT)
-            encoded = encode(value)
-            return _pack_header(len(encoded), id, RESULT) + encoded
+                    return frame(id, RESULT)
+            return result(id, value)
         except BaseException as error:
             return failure_of(id, error)
 

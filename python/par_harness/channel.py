@@ -30,11 +30,12 @@ class Channel:
 
     def fill(self) -> bool:
         """Reads what there is, and the rest of a frame that has begun; False when the worker is gone."""
-        rest = self.data[self.at :]
+        # A large body that has been handled must not stay while we wait for the next frame.
+        self.data, self.at = self.data[self.at :], 0
         part = self._receive(READ_SIZE)
         if not part:
             return False
-        self.data, self.at = rest + part if rest else part, 0
+        self.data = self.data + part if self.data else part
         if len(self.data) >= HEADER_SIZE:
             missing = HEADER_SIZE + _checked_length(self.data) - len(self.data)
             if missing > 0:

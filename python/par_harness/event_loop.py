@@ -6,6 +6,7 @@ import sys
 from _thread import allocate_lock, start_new_thread
 from collections import deque
 
+from par_harness.answers import result
 from par_harness.current import current_call
 from par_harness.failures import cancelled, failure_of, logged_traceback
 from par_harness.frames import RESULT, frame
@@ -34,23 +35,19 @@ class EventLoop:
         self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._woken = False
         self._answers: list[bytes] = []
+        self._unended: set[int] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def adopt(self) -> None:
-        """Takes the loop that belongs to the main thread, where the agent was imported.
+        """Takes the loop that the main thread had while the agent was imported.
 
-        Up to Python 3.9, a lock or an event made at import belongs to that loop for good.
+        Up to Python 3.9, a lock or an event that was made then belongs to that loop for good.
         """
-        if "asyncio" in sys.modules:
-            from asyncio import get_event_loop
-            from warnings import catch_warnings, simplefilter
+        if sys.version_info < (3, 10) and "asyncio" in sys.modules:
+            from asyncio import get_event_loop, new_event_loop, set_event_loop
 
-            with catch_warnings():
-                simplefilter("ignore")  # from 3.12 on it warns when it makes one, from 3.14 on it refuses
-                try:
-                    self._loop = get_event_loop()
-                except RuntimeError:
-                    pass
+            self._loop = get_event_loop()
+            set_event_loop(new_event_loop())
 
     def start(self) -> asyncio.AbstractEventLoop:
         with self._starting:
@@ -64,7 +61,7 @@ class EventLoop:
             return self._loop
 
     def in_progress(self) -> int:
-        return len(self._tasks) + len(self._posted) + len(self._answers)
+        return len(self._unended) + len(self._answers)
 
     # From any thread
 
@@ -77,7 +74,12 @@ class EventLoop:
 
     def answer(self, id: int, value: Any) -> None:
         """Awaits what a handler returned, or sends what it yields, and answers the call."""
-        self.post(self._begin, id, value)
+        self.post_begin(id, self._begin, id, value)
+
+    def post_begin(self, id: int, function: Callable[..., None], *arguments: Any) -> None:
+        """Posts what will begin the task of a call, which counts as in progress from now on."""
+        self._unended.add(id)
+        self.post(function, *arguments)
 
     def cancel(self, id: int) -> None:
         if self._started:
@@ -126,6 +128,7 @@ class EventLoop:
 
     def _end_task(self, id: int) -> None:
         self._tasks.pop(id, None)
+        self._unended.discard(id)
         self._ended()
 
     def _cancel(self, id: int) -> None:
@@ -135,7 +138,7 @@ class EventLoop:
 
     async def _answer_value(self, id: int, value: Any) -> None:
         try:
-            answer = frame(id, RESULT, encode(await value))
+            answer = result(id, await value)
         except BaseException as error:
             answer = self._failure(id, error)
         self.send_soon(answer)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 OUR_FOLDER = os.path.dirname(__file__) + os.sep
 
+# Characters of a message or a traceback; what raises may say gigabytes.
+LONGEST_TEXT = 64 << 10
+
 LOAD = "load"
 BAD_JSON = "bad_json"
 UNKNOWN_EXPORT = "unknown_export"
@@ -31,9 +34,9 @@ class CallCancelled(BaseException):
 
 
 def failure(id: int, kind: str, detail: str, traceback: str | None = None) -> bytes:
-    fields = {"kind": kind, "detail": detail}
+    fields = {"kind": kind, "detail": detail[:LONGEST_TEXT]}
     if traceback is not None:
-        fields["traceback"] = traceback
+        fields["traceback"] = traceback[-LONGEST_TEXT:]
     return frame(id, ERROR, encode(fields))
 
 

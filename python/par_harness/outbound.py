@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     # HTTP status and body; a status of 0 means that no answer came, and the body says why.
     Answer = tuple[int, bytes]
 
+LARGEST_REQUEST = 64 << 20
+
 
 class Outbound:
     """The calls that wait for an answer, by id. Answers arrive on the reading thread."""
@@ -85,6 +87,8 @@ class Outbound:
     def _begin(
         self, agent: str, path: str, body: bytes, timeout_seconds: float | None, take: Callable[[Answer], None]
     ) -> int:
+        if len(body) > LARGEST_REQUEST:
+            raise ValueError(f"a call to another agent takes at most {LARGEST_REQUEST >> 20} MiB")
         id = next(self._serials) % OUTBOUND_BIT | OUTBOUND_BIT
         parent = current_call.get()
         head = {"agent": agent, "path": path, "parent": parent, "timeout_seconds": timeout_seconds}

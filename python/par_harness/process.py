@@ -26,7 +26,8 @@ def take_channel() -> int:
 def settle() -> None:
     """Gives the agent's code the interpreter that it would find in a program of its own."""
     import builtins
-    from _signal import SIG_IGN, SIGINT, signal
+    import threading  # noqa: F401 – before 3.13, the thread that imports it first is taken for the main one
+    from _signal import SIGINT, signal  # type: ignore[import-not-found]  # `signal` itself imports enum machinery
     from types import ModuleType
 
     from _sitebuiltins import Quitter
@@ -36,8 +37,8 @@ def settle() -> None:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     for name in ("exit", "quit"):  # `site` would have made them
         setattr(builtins, name, Quitter(name, "Ctrl-D (i.e. EOF)"))
-    # Ctrl-C in the terminal is the worker's business; it ends us with `stop`.
-    signal(SIGINT, SIG_IGN)
+    # Ctrl-C in the terminal is the worker's business; it ends us with `stop`. Not ignored: children would inherit that.
+    signal(SIGINT, lambda _signal, _frame: None)
     sys.argv = [""]
     # Threads that compute give up the interpreter after a millisecond, so that none can hold up the reading.
     sys.setswitchinterval(0.001)

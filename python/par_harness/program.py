@@ -50,49 +50,43 @@ class _Failed(Exception):
 
 
 class _Run:
-    """One running program."""
+    """One running program. It may be cancelled at any moment, even before it has begun."""
 
     def __init__(self, main: Callable[..., Any], request: bytes) -> None:
-        # Files in memory, not pipes: other forks may hold copies of our descriptors, so end-of-file proves nothing.
-        self._verdict = os.memfd_create("verdict")
-        request_fd = os.memfd_create("request")
-        self._output, output_end = os.pipe()
-        self._relay = Relay()
-        try:
-            os.write(request_fd, request)
-            os.lseek(request_fd, 0, os.SEEK_SET)
-            self._pid = os.fork()
-            if self._pid == 0:
-                become_program(main, request_fd, output_end, self._verdict, self._relay)
-            self._exited = os.pidfd_open(self._pid)
-        finally:
-            os.close(request_fd)
-            os.close(output_end)
-        self._ending = allocate_lock()
-        self._reaped = False
+        self._main = main
+        self._request = request
+        self._pid = 0
         self._cancelled = False
+        # Guards the number of the process: it is ours to kill until it is reaped.
+        self._living = allocate_lock()
         self.exit_code = 0
 
     def wait(self) -> bytes:
-        """What it has printed when it exits."""
+        """Runs the program; what it has printed when it exits."""
+        # Files in memory, not pipes: other forks may hold copies of our descriptors, so end-of-file proves nothing.
+        request, verdict = os.memfd_create("request"), os.memfd_create("verdict")
+        output, output_end = os.pipe()
+        relay = Relay()
         try:
-            output = self._read_until_exit()
+            os.write(request, self._request)
+            os.lseek(request, 0, os.SEEK_SET)
+            self._fork(request, output_end, verdict, relay)
+            printed = self._read_until_exit(output, relay)
         finally:
             self._end()
-            failure = os.pread(self._verdict, 1 << 16, 0).decode(errors="replace")
-            for fd in (self._output, self._exited, self._verdict):
+            failure = os.pread(verdict, 1 << 16, 0).decode(errors="replace")
+            for fd in (request, verdict, output, output_end):
                 os.close(fd)
-            self._relay.close()
+            relay.close()
         if self._cancelled:
             raise CallCancelled
         if failure:
             raise _Failed(failure)
-        return output
+        return printed
 
     def on_cancel(self) -> bool:
         self._cancelled = True
-        with self._ending:
-            self._kill_group()
+        self._kill_group()
         return True
 
     def on_chunk(self, flags: int, body: bytes) -> None:
@@ -101,52 +95,64 @@ class _Run:
     def on_credit(self, amount: int) -> None:
         """The answer is one result."""
 
-    def _read_until_exit(self) -> bytes:
-        os.set_blocking(self._output, False)
-        poll = select.poll()
-        poll.register(self._output, select.POLLIN)
-        poll.register(self._exited, select.POLLIN)
-        poll.register(self._relay, select.POLLIN)
-        output = bytearray()
-        while True:
-            ready = dict(poll.poll())
-            while part := self._read_available():
-                output += part
-                if len(output) > MAX_OUTPUT:
-                    raise _Failed(f"main() printed more than {MAX_OUTPUT >> 20} MiB")
-            if self._exited in ready:
-                return bytes(output)
-            if self._relay.fileno() in ready:
-                self._relay.answer_one()
-            if ready.get(self._output, 0) & ~select.POLLIN:
-                poll.unregister(self._output)  # it has closed its standard output, and runs on
+    def _fork(self, request: int, output: int, verdict: int, relay: Relay) -> None:
+        pid = os.fork()
+        if pid == 0:
+            become_program(self._main, request, output, verdict, relay)
+        with self._living:
+            self._pid = pid
+        if self._cancelled:
+            self._kill_group()
 
-    def _read_available(self) -> bytes:
+    def _read_until_exit(self, output: int, relay: Relay) -> bytes:
+        os.set_blocking(output, False)
+        exited = os.pidfd_open(self._pid)
         try:
-            return os.read(self._output, 1 << 20)
-        except BlockingIOError:
-            return b""
+            poll = select.poll()
+            for fd in (output, exited, relay.fileno()):
+                poll.register(fd, select.POLLIN)
+            printed = bytearray()
+            while True:
+                ready = dict(poll.poll())
+                while part := _read_available(output):
+                    printed += part
+                    if len(printed) > MAX_OUTPUT:
+                        raise _Failed(f"main() printed more than {MAX_OUTPUT >> 20} MiB")
+                if exited in ready:
+                    return bytes(printed)
+                if relay.fileno() in ready:
+                    relay.answer_one()
+        finally:
+            os.close(exited)
 
     def _end(self) -> None:
         """The group is killed before its leader is reaped: only until then is the number surely its own."""
-        with self._ending:
-            self._kill_group()
-            _, status = os.waitpid(self._pid, 0)
-            self._reaped = True
-        self.exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+        self._kill_group()
+        with self._living:
+            if self._pid:
+                _, status = os.waitpid(self._pid, 0)
+                self._pid = 0
+                self.exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
 
     def _kill_group(self) -> None:
-        if self._reaped:
-            return
-        try:
-            # The child may not have made its group yet.
-            os.setpgid(self._pid, self._pid)
-        except OSError:
-            pass  # it has made it, or it has ended
-        try:
-            os.killpg(self._pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # nobody is left
+        with self._living:
+            if not self._pid:
+                return
+            try:
+                os.setpgid(self._pid, self._pid)  # the child may not have made its group yet
+            except OSError:
+                pass  # it has, or it has ended
+            try:
+                os.killpg(self._pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # nobody is left
+
+
+def _read_available(fd: int) -> bytes:
+    try:
+        return os.read(fd, 1 << 20)
+    except BlockingIOError:
+        return b""
 
 
 def _parsed(output: bytes, run: _Run) -> Any:

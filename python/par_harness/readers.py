@@ -102,6 +102,7 @@ class Readers:
     def cancel(self, id: int) -> None:
         """Throws `CallCancelled` into the handler of a slow call. Only the reader calls this."""
         if id not in self._slow:
+            self._cancel_waiting(id)
             return
         # A handler that is never cancelled never pays for ctypes.
         from par_harness.interrupts import Interrupt
@@ -138,6 +139,8 @@ class Readers:
     def _read(self, me: Reader) -> bool:
         """Reads and answers; True when another thread reads by now, False when the worker is gone."""
         channel, header_at = self._channel, HEADER.unpack_from
+        if self._answers and not self._send_answers(me):
+            return True
         while True:
             data, at, ticks = channel.data, channel.at, self._ticks
             while len(data) - at >= HEADER_SIZE:
@@ -162,6 +165,7 @@ class Readers:
                         return True
             if self._answers and not self._send_answers(me):
                 return True
+            data = b""  # not kept while we wait
             if not channel.fill():
                 self._worker_gone()
                 return False
@@ -233,6 +237,15 @@ class Readers:
             return True
         self._unanswered.discard(id)
         return False
+
+    def _cancel_waiting(self, id: int) -> None:
+        for waiting in list(self._waiting):
+            if waiting[0] == id:
+                try:
+                    self._waiting.remove(waiting)
+                except ValueError:
+                    return  # it has begun just now, and will be answered
+                self._answer_late(id, cancelled(id))
 
     def _run_waiting(self, me: Reader) -> None:
         while True:

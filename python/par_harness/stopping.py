@@ -60,12 +60,23 @@ class Stopping:
 
         for clean_up in self._clean_ups:
             try:
-                clean_up()
+                pending = clean_up()
+                if hasattr(pending, "__await__"):
+                    _await(pending)
             except BaseException as error:
                 logged_traceback(error)
         _run_exitfuncs()
         process.flush_streams()
         os._exit(0)
+
+
+def _await(pending: Any) -> None:
+    from asyncio import run
+
+    async def awaited() -> None:
+        await pending
+
+    run(awaited())
 
 
 def _exit_after(seconds: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from json import JSONDecoder, JSONEncoder
-from json.encoder import c_make_encoder, encode_basestring
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _refuse_constant(name: str) -> None:
 
 
 _decoder = JSONDecoder(parse_constant=_refuse_constant)
-_scan = _decoder.scan_once
+_scan = _decoder.scan_once  # type: ignore[attr-defined]
 
 
 def _decode_slowly(text: str) -> Any:

@@ -58,6 +58,18 @@ class Cancel(HarnessTest):
         self.assertEqual(worker.failure(id)["kind"], "cancelled")
         worker.wait_for_output("stdout", b"woken")
 
+    def test_a_call_that_waits_for_its_turn_never_begins(self) -> None:
+        worker = self.start(HANDLER, concurrency=1)
+        spinning = worker.call({"op": "spin"})
+        worker.wait_for_output("stdout", b"spinning")
+        waiting, last = worker.call({"op": "spin"}), worker.call({"n": 1})
+        worker.send(waiting, frames.CANCEL)
+        self.assertEqual(worker.failure(waiting)["kind"], "cancelled")
+        worker.send(spinning, frames.CANCEL)
+        self.assertEqual(worker.failure(spinning)["kind"], "cancelled")
+        self.assertEqual(worker.result(last), {"n": 1})
+        self.assertEqual(worker.output["stdout"].count(b"spinning"), 1)
+
     def test_a_call_that_is_over_or_never_was_cannot_be_cancelled(self) -> None:
         worker = self.start(HANDLER)
         id = worker.call({"n": 1})

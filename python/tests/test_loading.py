@@ -57,8 +57,9 @@ def handler(body): return "whole"
 
     def test_the_interpreter_looks_like_that_of_a_program(self) -> None:
         main = """
-import sys, __main__
-def handler(body): return [sys.argv, exit is not None, quit is not None, sorted(vars(__main__)), sys.stdin.read()]
+import sys, __main__, threading
+MAIN = threading.current_thread() is threading.main_thread()
+def handler(body): return [sys.argv, MAIN, exit is not quit, sorted(vars(__main__)), sys.stdin.read()]
 """
         answer = self.answer({"main.py": main})
         names = ["__doc__", "__loader__", "__name__", "__package__", "__spec__"]

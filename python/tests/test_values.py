@@ -63,7 +63,7 @@ class Answers(unittest.TestCase):
             (decimal.Decimal("3"), 3),
             (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
             (pathlib.Path("/a/b"), "/a/b"),
-            ({1: "int", None: "none", True: "bool"}, {"1": "bool", "null": "none"}),
+            ({1: "int", None: "none", False: "bool"}, {"1": "int", "null": "none", "false": "bool"}),
         ]
         for value, expected in cases:
             with self.subTest(value=value):
@@ -116,6 +116,16 @@ class ThroughTheHarness(HarnessTest):
         self.assertEqual(failure["kind"], "not_json")
         self.assertIn("the answer is not JSON", failure["detail"])
         self.assertEqual(worker.ask("\ud800"), "\ud800")
+
+    def test_what_is_too_large_for_a_frame_is_an_error_and_not_the_end(self) -> None:
+        worker = self.start(
+            "def handler(body):\n"
+            "    if body == 'raise': raise ValueError('x' * 70_000_000)\n"
+            "    return 'x' * 70_000_000 if body else 'small'\n"
+        )
+        self.assertIn("larger than 64 MiB", worker.failure(worker.call("large"))["detail"])
+        self.assertEqual(len(worker.failure(worker.call("raise"))["detail"]), 65_536)
+        self.assertEqual(worker.ask({}), "small")
 
 
 if __name__ == "__main__":
