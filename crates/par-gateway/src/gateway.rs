@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
@@ -162,34 +163,39 @@ async fn open_doors(listeners: Listeners, callers: &Callers, dealer: &Dealer) ->
 /// One thread: takes what the doors send until the end, and waits for what it has begun.
 async fn serve_arrivals(room: &Rc<Room>, mut arrivals: mpsc::UnboundedReceiver<Arrival>, end: End) {
     let connections = TaskTracker::new();
+    let mut look = tokio::time::interval(room.watch.interval());
+    // A thread that was held up may not count the rounds that it missed as silence of its callers.
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trim = tokio::time::interval(TRIM_EVERY);
     loop {
         tokio::select! {
             arrival = arrivals.recv() => match arrival {
                 Some(arrival) => {
-                    connections.spawn_local(welcome(arrival, Rc::clone(room), end.closing.clone()));
+                    connections.spawn_local(welcome(arrival, Rc::clone(room)));
                 }
                 None => break, // the doors are closed
             },
+            _ = look.tick() => room.watch.look(),
             _ = trim.tick() => room.pools.trim(&room.routes.load()),
         }
     }
+    room.watch.close();
     connections.close();
     end.kill.run_until_cancelled(connections.wait()).await;
 }
 
-async fn welcome(arrival: Arrival, room: Rc<Room>, closing: CancellationToken) {
+async fn welcome(arrival: Arrival, room: Rc<Room>) {
     let _place = arrival.place;
     let failure = match arrival.stream {
         Stream::Public(stream, address) => match TcpStream::from_std(stream) {
             Ok(stream) => {
-                return serve(stream, Caller::new(room, Peer::Public(address)), closing).await;
+                return serve(stream, Caller::new(room, Peer::Public(address))).await;
             }
             Err(failure) => failure,
         },
         Stream::Internal(stream, agent) => match UnixStream::from_std(stream) {
             Ok(stream) => {
-                return serve(stream, Caller::new(room, Peer::Internal(agent)), closing).await;
+                return serve(stream, Caller::new(room, Peer::Internal(agent))).await;
             }
             Err(failure) => failure,
         },

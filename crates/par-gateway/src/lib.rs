@@ -24,6 +24,7 @@ mod serve;
 mod strict;
 mod tunnel;
 mod upstream;
+mod watch;
 
 pub use body::{BoxError, ControlBody};
 pub use control::{Callers, Control, ControlAnswer, Peer};

@@ -7,7 +7,6 @@ use http::Request;
 use http::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioTimer;
 use par_model::CallError;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
@@ -16,6 +15,7 @@ use crate::body::ReplyBody;
 use crate::control::{Control, Peer};
 use crate::routes::Routes;
 use crate::upstream::Pools;
+use crate::watch::Watch;
 
 /// How the gateway behaves. The defaults are meant to be right.
 #[derive(Clone, Debug)]
@@ -55,6 +55,7 @@ pub(crate) struct Room {
     pub(crate) config: Arc<Config>,
     pub(crate) routes: Routes,
     pub(crate) pools: Pools,
+    pub(crate) watch: Watch,
     control: Control,
     pub(crate) http: http1::Builder,
 }
@@ -62,12 +63,12 @@ pub(crate) struct Room {
 impl Room {
     pub(crate) fn new(config: Arc<Config>, routes: Routes, control: Control) -> Self {
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(config.header_timeout)
+        http.header_read_timeout(None) // the watch does it
             .max_headers(config.max_headers)
             .max_header_size(config.max_header_bytes)
             .max_buf_size(config.max_header_bytes.max(128 << 10));
         Self {
+            watch: Watch::new(config.header_timeout),
             config,
             routes,
             pools: Pools::default(),

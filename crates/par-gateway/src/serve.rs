@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -11,7 +14,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use par_model::CallError;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::body::ReplyBody;
@@ -23,12 +25,14 @@ use crate::refusal;
 use crate::room::Room;
 use crate::strict::Strict;
 use crate::tunnel::Tunnel;
+use crate::watch::{Attended, Verdict, Watched};
 
 /// Whoever is at the other end of one connection.
 pub(crate) struct Caller {
     room: Rc<Room>,
     peer: Peer,
     identity: Identity,
+    watched: Rc<Watched>,
     /// Set by the last request on a connection that leaves HTTP.
     tunnel: RefCell<Option<Tunnel>>,
 }
@@ -39,15 +43,18 @@ impl Caller {
             Peer::Public(address) => Identity::public(address.ip()),
             Peer::Internal(agent) => Identity::agent(agent),
         };
+        let watched = room.watch.enter();
         Self {
             room,
             peer,
             identity,
+            watched,
             tunnel: RefCell::new(None),
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Attended> {
+        let on_call = self.watched.begin_call();
         let may_leave_http = request.headers().contains_key(UPGRADE);
         let answered = self.admit(request).await;
         let is_last = match &answered {
@@ -61,7 +68,10 @@ impl Caller {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        response
+        response.map(|body| Attended {
+            body,
+            _on_call: on_call,
+        })
     }
 
     async fn admit(
@@ -87,28 +97,13 @@ impl Caller {
     }
 }
 
-/// Runs until the caller leaves or is idle for too long; once `closing`, until its request is answered.
-pub(crate) async fn serve<S>(stream: S, caller: Caller, closing: CancellationToken)
+/// Runs until the caller leaves or is silent for too long, or the gateway closes.
+pub(crate) async fn serve<S>(stream: S, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let caller = &caller;
-    let service =
-        service_fn(|request| async move { Ok::<_, Infallible>(caller.answer(request).await) });
-    let connection = caller
-        .room
-        .http
-        .serve_connection(TokioIo::new(Strict::new(stream)), service);
-    let mut connection = std::pin::pin!(connection.with_upgrades());
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
+    let stream = Strict::new(stream, caller.watched.blocked());
+    if let Err(error) = serve_http(stream, &caller).await {
         debug!(peer = ?caller.peer, %error, "connection broken");
     }
     let tunnel = caller.tunnel.take();
@@ -117,4 +112,30 @@ where
     {
         debug!(peer = ?caller.peer, %error, "tunnel broken");
     }
+}
+
+async fn serve_http<S>(stream: Strict<S>, caller: &Caller) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service =
+        service_fn(|request| async move { Ok::<_, Infallible>(caller.answer(request).await) });
+    let http = &caller.room.http;
+    let mut connection = pin!(
+        http.serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
+    let mut told = Verdict::Stay;
+    poll_fn(|cx| {
+        match caller.watched.verdict(cx) {
+            Verdict::Leave => return Poll::Ready(Ok(())),
+            Verdict::Finish if told == Verdict::Stay => {
+                told = Verdict::Finish;
+                connection.as_mut().graceful_shutdown();
+            }
+            Verdict::Stay | Verdict::Finish => {}
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
 }

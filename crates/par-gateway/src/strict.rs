@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,14 +18,17 @@ pub(crate) struct Strict<S> {
     framing: Framing,
     /// What hyper still has to read after a refusal.
     poison: Option<&'static [u8]>,
+    /// Whether the caller takes what is written.
+    blocked: Arc<AtomicBool>,
 }
 
 impl<S> Strict<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S, blocked: Arc<AtomicBool>) -> Self {
         Self {
             stream,
             framing: Framing::default(),
             poison: None,
+            blocked,
         }
     }
 
@@ -73,7 +78,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.blocked.store(written.is_pending(), Ordering::Relaxed);
+        written
     }
 
     fn poll_write_vectored(
@@ -81,7 +88,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.blocked.store(written.is_pending(), Ordering::Relaxed);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

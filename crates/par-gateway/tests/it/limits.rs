@@ -3,20 +3,52 @@
 use std::time::Duration;
 
 use par_gateway::Config;
+use tokio::io::AsyncWriteExt;
 
 use crate::house::House;
-use crate::wire::{Wire, ask};
-use crate::worker::Worker;
+use crate::wire::{Wire, ask, get};
+use crate::worker::{Worker, read_head};
+
+const IMPATIENCE: Duration = Duration::from_millis(100);
+
+fn impatient() -> House {
+    House::with(Config {
+        header_timeout: IMPATIENCE,
+        ..Config::default()
+    })
+}
 
 #[tokio::test]
 async fn a_head_that_does_not_come_in_time_ends_the_connection() {
-    let house = House::with(Config {
-        header_timeout: Duration::from_millis(100),
-        ..Config::default()
-    });
+    let house = impatient();
     let mut wire = Wire::to(house.address).await;
     wire.send("GET /x HTTP/1.1\r\nhost: g\r\nx: ").await;
     assert_eq!(wire.read_to_end().await, "");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_after_an_answer_is_closed() {
+    let house = impatient();
+    let mut wire = Wire::to(house.address).await;
+    wire.send("GET /x HTTP/1.1\r\nhost: g\r\n\r\n").await;
+    wire.answer().await;
+    assert_eq!(wire.read_to_end().await, "");
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_for_its_answer_or_for_the_rest_of_it_may_be_silent() {
+    let house = impatient();
+    let _worker = Worker::raw(&house.socket("a"), |mut stream| async move {
+        read_head(&mut stream).await;
+        let pieces = ["HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n", "ab", "cd"];
+        for piece in pieces {
+            tokio::time::sleep(3 * IMPATIENCE).await;
+            stream.write_all(piece.as_bytes()).await.expect("sent");
+        }
+    });
+    house.publish_a();
+    let answer = get(house.address, "/agents/a/").await;
+    assert!(answer.ends_with("\r\n\r\nabcd"), "{answer}");
 }
 
 #[tokio::test]
