@@ -34,9 +34,9 @@ class CallCancelled(BaseException):
 
 
 def failure(id: int, kind: str, detail: str, traceback: str | None = None) -> bytes:
-    fields = {"kind": kind, "detail": detail[:LONGEST_TEXT]}
+    fields = {"kind": kind, "detail": _shortened(detail)}
     if traceback is not None:
-        fields["traceback"] = traceback[-LONGEST_TEXT:]
+        fields["traceback"] = traceback
     return frame(id, ERROR, encode(fields))
 
 
@@ -79,7 +79,7 @@ def traceback_of(error: BaseException) -> str:
     while step is not None and step.tb_frame.f_code.co_filename.startswith(OUR_FOLDER):
         step = step.tb_next
     try:
-        return "".join(format_exception(type(error), error, step))
+        return _shortened("".join(format_exception(type(error), error, step)))
     except Exception as broken:  # its __str__ may raise anything
         return f"{type(error).__name__} (its traceback cannot be shown: {type(broken).__name__})\n"
 
@@ -99,6 +99,11 @@ def log(text: str) -> None:
         sys.stderr.flush()
     except Exception:
         pass  # the agent closed or replaced its standard error: nobody is left to tell
+
+
+def _shortened(text: str) -> str:
+    half = LONGEST_TEXT // 2
+    return text if len(text) <= LONGEST_TEXT else f"{text[:half]}\n…\n{text[-half:]}"
 
 
 def _text_of(error: BaseException) -> str:
