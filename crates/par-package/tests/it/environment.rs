@@ -158,6 +158,27 @@ fn variables_that_double_each_other_stay_bounded() {
 }
 
 #[test]
+fn an_environment_that_no_process_could_have_is_cut_where_it_is_full() {
+    let copies: Vec<String> = (0..50).map(|n| format!("C{n}: '${{V}}'")).collect();
+    let manifest = format!("{{V: '{}', {}}}", "x".repeat(100_000), copies.join(", "));
+    let (all, warnings) = Case::of_manifest(&manifest).environment();
+    let copied = (0..50)
+        .filter(|n| all.contains_key(&format!("C{n}")))
+        .count();
+    assert_eq!((copied, warnings.len()), (9, 41));
+}
+
+#[test]
+fn a_reference_sees_the_value_that_the_runtime_will_set() {
+    let bench = Bench::new();
+    let manifest = format!("{MANIFEST}environment: {{CACHE: '${{HOME}}/cache'}}\n");
+    let bytes = with_manifest(&manifest, &[(".env", "HOME=/elsewhere")]);
+    let package = bench.admit(&bytes).expect("a good package");
+    let (all, _) = agent_environment(&package, &Map::new(), &map(&[("HOME", "/own")]));
+    assert_eq!([&all["HOME"], &all["CACHE"]], ["/own", "/own/cache"]);
+}
+
+#[test]
 fn what_no_process_could_have_is_ignored_when_it_is_deployed() {
     let mut case = Case::of_manifest("{}");
     case.deployer = map(&[("A=B", "x"), ("", "x"), ("N", "a\0b"), ("OK", "x")]);
