@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use tower::ServiceExt as _;
 use tracing::{info, warn};
 
-use crate::api::{Api, Intake, Outcome, outcome_of, router};
+use crate::api::{Api, Deployments, Intake, Outcome, outcome_of, router};
 use crate::catalog::Made;
 use crate::config::{FileAgent, GRPC_OFFSET, Settings};
 use crate::driver::Driver;
@@ -124,6 +124,7 @@ impl Daemon {
             control: control.clone(),
             intake: intake.clone(),
             host: settings.host,
+            deployments: Deployments::default(),
             sockets,
         });
         let gateway = open_gateway(

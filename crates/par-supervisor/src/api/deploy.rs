@@ -126,7 +126,7 @@ async fn receive(api: &Api, mut upload: Multipart) -> Result<(DeployOptions, Pac
                 let text = field.bytes().await.map_err(broken)?;
                 options = read_options(&text)?;
             }
-            Some("file") => package = Some(take_in(api, field).await?),
+            Some("file") => package = Some(take_in(api, field).await?.0),
             _ => {
                 return Err(ApiError::wrong_field(
                     "an upload has the fields `options` and `file`",
@@ -145,7 +145,8 @@ fn read_options(text: &[u8]) -> Result<DeployOptions, ApiError> {
     })
 }
 
-async fn take_in(api: &Api, mut field: Field<'_>) -> Result<Package, ApiError> {
+/// Writes an upload to disk as it comes, and takes it in. Returns its size in bytes too.
+pub(super) async fn take_in(api: &Api, mut field: Field<'_>) -> Result<(Package, u64), ApiError> {
     let limit = api.intake.largest();
     let mut file = api
         .intake
@@ -161,10 +162,11 @@ async fn take_in(api: &Api, mut field: Field<'_>) -> Result<Package, ApiError> {
             .await
             .map_err(|error| ApiError::internal(&error))?;
     }
-    api.intake
+    let package = api
+        .intake
         .admit_in_the_background(file.path().to_owned())
-        .await
-        .map_err(refused)
+        .await;
+    Ok((package.map_err(refused)?, length))
 }
 
 async fn written(mut file: NamedTempFile, piece: Bytes) -> std::io::Result<NamedTempFile> {
@@ -172,7 +174,7 @@ async fn written(mut file: NamedTempFile, piece: Bytes) -> std::io::Result<Named
     writing.await.map_err(std::io::Error::other)?
 }
 
-fn broken(error: MultipartError) -> ApiError {
+pub(super) fn broken(error: MultipartError) -> ApiError {
     ApiError::new(error.status(), format!("the upload: {}", error.body_text()))
 }
 

@@ -54,7 +54,8 @@ pub(super) async fn start(
     started(&api, agent, release).await
 }
 
-/// Stops an agent and starts it again, with a new package and settings if a body is given.
+/// Stops an agent and starts it again. With a body it gets that package and those settings, and need not be known
+/// before.
 #[utoipa::path(
     post, path = "/supervisor/restart/{process_id}",
     params(("process_id", description = "`par-<agent>`, or the bare agent id")),
@@ -71,11 +72,11 @@ pub(super) async fn restart(
     Path(word): Path<String>,
     body: Bytes,
 ) -> Result<Json<Spawned>, ApiError> {
-    let (agent, release) = find(&api, &word)?;
     if !body.trim_ascii().is_empty() {
-        let made = made_from(&api, &body, Some(agent)).await?;
+        let made = made_from(&api, &body, Some(&word)).await?;
         return start_release(&api, made, Running::Replace).await.map(Json);
     }
+    let (agent, release) = find(&api, &word)?;
     let before = api
         .control
         .snapshot()

@@ -10,6 +10,7 @@ mod outcome;
 mod refusal;
 mod spawn;
 mod status;
+mod stock;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use utoipa_axum::routes;
 pub(crate) use intake::Intake;
 pub(crate) use outcome::{Outcome, outcome_of};
 use refusal::ApiError;
+pub(crate) use stock::Deployments;
 
 use crate::message::Control;
 
@@ -32,6 +34,7 @@ pub(crate) struct Api {
     pub(crate) control: Control,
     pub(crate) intake: Intake,
     pub(crate) host: std::net::IpAddr,
+    pub(crate) deployments: Deployments,
     /// Where workers listen, `<replica>.sock` each.
     pub(crate) sockets: std::path::PathBuf,
 }
@@ -61,9 +64,11 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(deploy::deploy))
+                .routes(routes!(stock::deploy))
                 .layer(DefaultBodyLimit::disable()),
         )
         .routes(routes!(logs::read, logs::clear))
+        .routes(routes!(stock::outcome))
         .split_for_parts();
     let guarded = Arc::clone(&api);
     router

@@ -50,11 +50,11 @@ pub(super) async fn spawn(State(api): Shared, body: Bytes) -> Result<Json<Spawne
     start(&api, made, Running::Refuse).await.map(Json)
 }
 
-/// Reads a spawn request and takes its package in. `agent` is the one that the path names, if it does.
+/// Reads a spawn request and takes its package in. `word` is what the path calls the agent, if it does.
 pub(super) async fn made_from(
     api: &Api,
     body: &[u8],
-    agent: Option<AgentId>,
+    word: Option<&str>,
 ) -> Result<Made, ApiError> {
     serde_json::from_slice::<serde_json::Value>(body)
         .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
@@ -63,7 +63,8 @@ pub(super) async fn made_from(
     check_options(&options)?;
     let named = AgentId::from_str(&fields.agent_id)
         .map_err(|error| ApiError::wrong_field(format!("agent_id: {error}")))?;
-    if agent.is_some_and(|agent| agent != named) {
+    let process = ProcessId::of(named.clone()).to_string();
+    if word.is_some_and(|word| word != named.as_str() && word != process) {
         return Err(ApiError::wrong_field(
             "agent_id: the path names another agent",
         ));
