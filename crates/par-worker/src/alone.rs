@@ -12,8 +12,11 @@ use par_package::{Limits, Store};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::life::{self, Ending};
+use crate::ending::Ending;
+use crate::life;
 use crate::reports;
+
+const TERMINATE: i32 = 15;
 
 /// What to run.
 pub struct Alone {
@@ -70,6 +73,8 @@ pub fn run_alone(
     });
     match cause {
         EndCause::Asked | EndCause::Exit { code: 0 } => Ok(()),
+        // SIGTERM is how a worker that runs alone is asked.
+        EndCause::Signal { signal, .. } if signal == TERMINATE => Ok(()),
         cause => Err(AloneError::Ended { cause }),
     }
 }

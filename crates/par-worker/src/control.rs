@@ -14,7 +14,8 @@ use tokio::task::LocalSet;
 use tokio::time::{Duration, timeout};
 use tracing::debug;
 
-use crate::life::{self, Ending};
+use crate::ending::Ending;
+use crate::life;
 use crate::reports::{self, Reports};
 
 /// How long the last words may take to be read.

@@ -7,6 +7,7 @@ mod admission;
 mod agent;
 mod alone;
 mod control;
+mod ending;
 mod fate;
 mod http;
 mod life;

@@ -6,30 +6,27 @@
 //! ```
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use par_model::control::{EndCause, Report, WorkerSpec};
 use par_model::log::Level;
-use par_model::{CallError, headers};
 use par_package::Package;
-use par_protocol::frame::{Frame, Kind};
-use par_protocol::harness;
+use par_protocol::frame::Kind;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::admission::Admission;
-use crate::agent::channel::Channel;
+use crate::agent::errands::{Errands, log_frame};
 use crate::agent::load::load_of;
-use crate::agent::outbound::{self, OutboundCall, Supervisor};
 use crate::agent::process::{self, Agent, Launch, worker_failed};
+use crate::ending::{Ending, told_to_end};
 use crate::fate::Fate;
 use crate::http::{About, AboutPackage, Front, Server, Ui};
 use crate::prepare::{Prepared, prepare};
@@ -37,27 +34,12 @@ use crate::reports::Reporter;
 use crate::serving::Serving;
 use crate::variables::variables;
 
-/// Whether, and how, the worker is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    No,
-    /// Finish the calls in flight first.
-    Drain {
-        within: Duration,
-    },
-    /// Nobody is left to serve for.
-    Now,
-}
-
 /// For an agent to say goodbye in.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// For answers that are on their way when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 const LAST_LOGS: Duration = Duration::from_millis(200);
 const STRAYS: Duration = Duration::from_secs(5);
-/// Drain of a worker that was told to end by a signal.
-const SIGNAL_DRAIN: Duration = Duration::from_secs(10);
-
 /// Serves the agent of `spec` until it ends or is told to, leaves nothing behind, and says why.
 pub(crate) async fn live(
     spec: WorkerSpec,
@@ -117,7 +99,7 @@ impl Life {
     async fn until_the_end(&self, mut ending: watch::Receiver<Ending>, server: Server) -> EndCause {
         let started = tokio::select! {
             started = self.start() => started,
-            _ = told_to_end(&mut ending) => Err(EndCause::Asked),
+            told = told_to_end(&mut ending) => Err(told.cause),
         };
         let (agent, serving) = match started {
             Ok(started) => started,
@@ -207,38 +189,44 @@ impl Life {
         mut ending: watch::Receiver<Ending>,
         server: Server,
     ) -> EndCause {
-        let mut outbound = JoinSet::new();
-        let supervisor = self.supervisor();
-        let told = loop {
+        let mut errands = Errands::new(&self.spec, self.reporter.clone());
+        let told = self
+            .attend(&mut agent, &mut errands, told_to_end(&mut ending))
+            .await;
+        self.front.withdraw();
+        let cause = match told {
+            Err(ended) => ended,
+            Ok(told) => {
+                self.drain(&serving, told.within, &mut agent, &mut errands)
+                    .await;
+                self.say_goodbye(&mut agent, &mut errands).await;
+                told.cause
+            }
+        };
+        self.fate.seal(cause.clone());
+        self.bury(agent).await;
+        server.close(LAST_ANSWERS).await;
+        cause
+    }
+
+    /// Runs the agent's errands until `until` has come, or the agent has ended.
+    async fn attend<T>(
+        &self,
+        agent: &mut Agent,
+        errands: &mut Errands,
+        until: impl Future<Output = T>,
+    ) -> Result<T, EndCause> {
+        tokio::pin!(until);
+        loop {
             let frame = tokio::select! {
                 frame = agent.unasked.recv() => frame,
-                status = agent.child.wait() => break Told::Ended(process::cause_of(status)),
-                within = told_to_end(&mut ending) => break Told::End(within),
+                status = agent.child.wait() => return Err(process::cause_of(status)),
+                come = &mut until => return Ok(come),
             };
-            let Some(frame) = frame else {
+            match frame {
+                Some(frame) => errands.run(frame, &agent.channel),
                 // The channel is closed; the exit says why.
-                break Told::Ended(self.last_exit(&mut agent).await);
-            };
-            self.unasked(frame, &agent.channel, supervisor.as_ref(), &mut outbound);
-            while outbound.try_join_next().is_some() {}
-        };
-        drop(outbound);
-        match told {
-            Told::Ended(cause) => {
-                self.fate.seal(cause.clone());
-                self.front.withdraw();
-                self.bury(agent).await;
-                server.close(LAST_ANSWERS).await;
-                cause
-            }
-            Told::End(within) => {
-                self.front.withdraw();
-                self.drain(&serving, within, &mut agent).await;
-                let goodbye = self.say_goodbye(&mut agent).await;
-                self.fate.seal(EndCause::Asked);
-                self.bury(agent).await;
-                server.close(LAST_ANSWERS).await;
-                goodbye
+                None => return Err(self.last_exit(agent).await),
             }
         }
     }
@@ -253,64 +241,16 @@ impl Life {
         }
     }
 
-    fn unasked(
+    /// Waits until no call is in flight, at most `within`. Those that are may still call other agents.
+    async fn drain(
         &self,
-        frame: Frame,
-        channel: &Rc<Channel>,
-        supervisor: Option<&Supervisor>,
-        outbound: &mut JoinSet<()>,
+        serving: &Serving,
+        within: Duration,
+        agent: &mut Agent,
+        errands: &mut Errands,
     ) {
-        if frame.kind != Kind::Outbound {
-            return log_frame(&self.reporter, &frame);
-        }
-        let id = frame.id;
-        let refusal = match (OutboundCall::read(frame), supervisor) {
-            (None, _) => "the call was not understood".to_owned(),
-            (_, None) => "no supervisor is here: this agent runs alone".to_owned(),
-            (Some(_), _) if outbound.len() >= self.spec.limits.queue as usize => {
-                CallError::Overloaded.to_string()
-            }
-            (Some(call), Some(supervisor)) => {
-                let hops = channel.hops(call.parent()) + 1;
-                if hops > headers::MAX_HOPS {
-                    CallError::TooManyHops(headers::MAX_HOPS).to_string()
-                } else {
-                    let work = call.perform(
-                        supervisor.clone(),
-                        hops,
-                        self.spec.limits.deadline,
-                        Rc::clone(channel),
-                    );
-                    outbound.spawn_local(work);
-                    return;
-                }
-            }
-        };
-        outbound::refuse(channel, id, refusal)
-            .expect("a refusal is smaller than the largest frame");
-    }
-
-    fn supervisor(&self) -> Option<Supervisor> {
-        if let Some(socket) = &self.spec.supervisor_socket {
-            return Some(Supervisor::Socket(socket.clone()));
-        }
-        let address = self.spec.supervisor_url.strip_prefix("http://")?;
-        Some(Supervisor::Address(
-            address.trim_end_matches('/').to_owned(),
-        ))
-    }
-
-    /// Waits until no call is in flight, at most `within`.
-    async fn drain(&self, serving: &Serving, within: Duration, agent: &mut Agent) {
-        let idle = serving.admission.idle();
-        let gone = agent.exited();
-        let finished = async {
-            tokio::select! {
-                () = idle => {}
-                _cause = gone => {}
-            }
-        };
-        if timeout(within, finished).await.is_err() {
+        let idle = self.attend(agent, errands, serving.admission.idle());
+        if timeout(within, idle).await.is_err() {
             let left = serving.admission.in_flight();
             self.reporter.say(
                 Level::Warning,
@@ -319,16 +259,19 @@ impl Life {
         }
     }
 
-    async fn say_goodbye(&self, agent: &mut Agent) -> EndCause {
+    async fn say_goodbye(&self, agent: &mut Agent, errands: &mut Errands) {
         agent
             .channel
             .put(0, Kind::Stop, &[])
             .expect("an empty frame is never too large");
-        match timeout(GOODBYE, agent.exited()).await {
-            Ok(EndCause::Exit { code: 0 }) => {}
-            Ok(cause) => self
-                .reporter
-                .say(Level::Warning, format!("it was asked to stop, and {cause}")),
+        let ended = self.attend(agent, errands, std::future::pending::<Infallible>());
+        match timeout(GOODBYE, ended).await {
+            Ok(Err(EndCause::Exit { code: 0 })) => {}
+            Ok(Err(cause)) => {
+                self.reporter
+                    .say(Level::Warning, format!("it was asked to stop, and {cause}"));
+            }
+            Ok(Ok(never)) => match never {},
             Err(_elapsed) => {
                 self.reporter.say(
                     Level::Warning,
@@ -336,7 +279,6 @@ impl Life {
                 );
             }
         }
-        EndCause::Asked
     }
 
     /// Ends what is left of the agent and takes its last words.
@@ -366,50 +308,5 @@ impl Life {
                 format!("{left} processes of the agent could not be ended"),
             );
         }
-    }
-}
-
-enum Told {
-    /// The agent ended by itself.
-    Ended(EndCause),
-    End(Duration),
-}
-
-/// Waits for the word to end, from the supervisor or by a signal. Returns how long calls in flight may take.
-async fn told_to_end(ending: &mut watch::Receiver<Ending>) -> Duration {
-    let by_supervisor = async {
-        // A sender that is gone is a supervisor that is gone.
-        let told = ending
-            .wait_for(|ending| *ending != Ending::No)
-            .await
-            .map_or(Ending::Now, |told| *told);
-        match told {
-            Ending::Drain { within } => within,
-            Ending::No | Ending::Now => Duration::ZERO,
-        }
-    };
-    let by_signal = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => terminate.recv().await,
-            Err(error) => {
-                warn!(%error, "signals are not heard");
-                std::future::pending().await
-            }
-        };
-        SIGNAL_DRAIN
-    };
-    tokio::select! {
-        within = by_supervisor => within,
-        within = by_signal => within,
-    }
-}
-
-fn log_frame(reporter: &Reporter, frame: &Frame) {
-    if frame.kind != Kind::Log {
-        return;
-    }
-    if let Ok(log) = serde_json::from_slice::<harness::Log>(&frame.body) {
-        let level = log.level.parse().unwrap_or(Level::Info);
-        reporter.say(level, log.message);
     }
 }

@@ -1,6 +1,7 @@
 //! The agent as the worker sees it: a process, and a channel to it.
 
 pub(crate) mod channel;
+pub(crate) mod errands;
 pub(crate) mod exchange;
 pub(crate) mod load;
 pub(crate) mod logs;

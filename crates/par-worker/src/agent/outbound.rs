@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use par_model::control::WorkerSpec;
 use par_model::headers::{HOPS, REQUEST_TIMEOUT};
 use par_protocol::frame::{self, Frame, Kind};
 use par_protocol::harness::{Failure, FailureKind, Outbound};
@@ -25,6 +26,16 @@ pub(crate) enum Supervisor {
     Socket(std::path::PathBuf),
     /// The way of a worker that runs alone.
     Address(String),
+}
+
+impl Supervisor {
+    pub(crate) fn of(spec: &WorkerSpec) -> Option<Self> {
+        if let Some(socket) = &spec.supervisor_socket {
+            return Some(Self::Socket(socket.clone()));
+        }
+        let address = spec.supervisor_url.strip_prefix("http://")?;
+        Some(Self::Address(address.trim_end_matches('/').to_owned()))
+    }
 }
 
 pub(crate) struct OutboundCall {
