@@ -1,6 +1,7 @@
 //! Builds packages and whole systems for tests; holds the arrows as a test.
 
 mod http;
+mod leftovers;
 mod package;
 mod ports;
 mod processes;

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::processes::{Process, descendants, that_mention};
+use crate::leftovers::wait_until_nothing_is_left;
+use crate::processes::descendants;
 use crate::{Http, PortRange, wait_for};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-const END_LIMIT: Duration = Duration::from_secs(10);
 
 pub struct SystemBuilder {
     binary: PathBuf,
@@ -264,25 +264,6 @@ fn kill(pid: u32, signal: Signal) {
     match kill_process(pid, signal) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(error) => panic!("failed to signal {pid:?}: {error}"),
-    }
-}
-
-#[track_caller]
-fn wait_until_nothing_is_left(below: &[Process], state: &Path, ports: &PortRange) {
-    let give_up = Instant::now() + END_LIMIT;
-    loop {
-        let alive: Vec<&Process> = below.iter().filter(|process| process.is_alive()).collect();
-        let strangers = that_mention(state);
-        let taken = ports.taken();
-        if alive.is_empty() && strangers.is_empty() && taken.is_empty() {
-            return;
-        }
-        let patient = Instant::now() < give_up;
-        assert!(
-            patient,
-            "left behind: {alive:?}, {strangers:?}, ports {taken:?}"
-        );
-        thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -88,8 +88,8 @@ impl Cli {
             Command::Up(up) => up.run(&context),
             Command::Run(run) => run.run(&context),
             Command::Init(init) => init.run(&context),
-            Command::Build(build) => build.run(&context),
-            Command::Inspect(inspect) => inspect.run(&context),
+            Command::Build(build) => wait_for(build.run(&context)),
+            Command::Inspect(inspect) => wait_for(inspect.run(&context)),
             Command::Completions(completions) => completions.run(&context),
             Command::Demo(demo) => wait_for(demo.run(terminal)),
             Command::Deploy(deploy) => wait_for(deploy.run(&context)),
@@ -106,7 +106,7 @@ impl Cli {
 }
 
 /// A command waits for one thing at a time: one thread is enough.
-fn wait_for(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+pub(crate) fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

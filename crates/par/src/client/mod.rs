@@ -62,11 +62,16 @@ impl Client {
 
     /// The beginning of a request to `path` below the supervisor's URL.
     pub(crate) fn request(&self, method: Method, path: &str) -> Builder {
+        self.request_for(method, path, "application/json")
+    }
+
+    /// One whose answer shall be of `media_type`.
+    pub(crate) fn request_for(&self, method: Method, path: &str, media_type: &str) -> Builder {
         Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.origin.base_path()))
             .header(HOST, self.origin.authority())
-            .header(ACCEPT, "application/json")
+            .header(ACCEPT, media_type)
     }
 
     async fn ask<T: DeserializeOwned>(

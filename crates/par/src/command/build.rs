@@ -27,12 +27,11 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    pub(crate) fn run(self, context: &Context) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         if !self.folder.is_dir() {
             return Err(not_there(&self.folder).into());
         }
-        let file = NamedTempFile::new().context("failed to create a temporary file")?;
-        let packed = pack_folder(&self.folder, &file)?;
+        let (file, packed) = pack_folder(&self.folder, context.terminal).await?;
         let output = self
             .output
             .unwrap_or_else(|| format!("{}.apkg", packed.label.replace('@', "-")).into());

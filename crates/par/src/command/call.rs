@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use http_body_util::Full;
 use par_model::headers::REQUEST_TIMEOUT;
@@ -15,6 +15,9 @@ use super::Context;
 use crate::client::{Answer, ClientError, Events, segment};
 use crate::exit::{Exit, Problem};
 use crate::terminal::{Terminal, harmless, indent};
+
+const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -56,15 +59,11 @@ impl Call {
             ),
             None => format!("/agents/{}/invoke", segment(&self.agent)),
         };
+        let media_type = if self.stream { EVENTS } else { JSON };
         let mut request = context
             .client
-            .request(Method::POST, &path)
-            .header(CONTENT_TYPE, "application/json");
-        if self.stream {
-            request.headers_mut().map(|headers| {
-                headers.insert(ACCEPT, http::HeaderValue::from_static("text/event-stream"))
-            });
-        }
+            .request_for(Method::POST, &path, media_type)
+            .header(CONTENT_TYPE, JSON);
         if let Some(seconds) = self.timeout {
             request = request.header(REQUEST_TIMEOUT, seconds.to_string());
         }
@@ -77,8 +76,8 @@ impl Call {
             return Err(self.refused(context, answer).await?.into());
         }
         match answer.media_type() {
-            "text/event-stream" => print_events(context.terminal, answer).await,
-            "application/json" if !self.stream => print_json(context.terminal, answer).await,
+            EVENTS => print_events(context.terminal, answer).await,
+            JSON if !self.stream => print_json(context.terminal, answer).await,
             _ => print_as_it_comes(context.terminal, answer).await,
         }
     }

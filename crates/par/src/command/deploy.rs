@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use http::Method;
-use http::header::{ACCEPT, HeaderValue};
 use par_model::api::{DeployEvent, DeployOptions, Deployed, SpawnOptions};
 use par_model::{AgentId, RestartMode};
 use tokio::fs::File;
@@ -89,7 +88,7 @@ impl Deploy {
         } else {
             Until::Answering
         };
-        let package = Package::of(&self.source)?;
+        let package = Package::of(&self.source, context.terminal).await?;
         let options = self.options()?;
         match deploy(context, &package, &options, until).await? {
             Outcome::Accepted { package_id } => accepted(context, &package_id),
@@ -180,14 +179,9 @@ async fn upload(
         }
     };
     let upload = Upload::new(&serde_json::to_string(options)?, file, on_progress).await?;
-    let mut request = context.client.request(Method::POST, "/supervisor/deploy");
-    if let Some(headers) = request.headers_mut() {
-        headers.insert(ACCEPT, HeaderValue::from_static("application/x-ndjson"));
-    }
-    Ok(context
-        .client
-        .send(upload.describe(request), upload)
-        .await?)
+    let client = &context.client;
+    let request = client.request_for(Method::POST, "/supervisor/deploy", "application/x-ndjson");
+    Ok(client.send(upload.describe(request), upload).await?)
 }
 
 /// A 400 is about the package.

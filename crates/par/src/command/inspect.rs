@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use par_package::{Inspection, Limits, inspect};
+use tokio::task::spawn_blocking;
 
 use super::Context;
 use super::packing::Package;
@@ -21,10 +22,15 @@ pub(crate) struct Inspect {
 }
 
 impl Inspect {
-    pub(crate) fn run(self, context: &Context) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let terminal = context.terminal;
-        let package = Package::of(&self.source)?;
-        let inspection = inspect(package.path(), &Limits::default())?;
+        let package = Package::of(&self.source, terminal).await?;
+        let path = package.path().to_owned();
+        let progress = terminal.progress();
+        progress.say(format!("reading {}", package.name()));
+        let inspection = progress
+            .during(spawn_blocking(move || inspect(&path, &Limits::default())))
+            .await??;
         if terminal.json {
             terminal.print_json(&inspection)?;
         } else {

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
-use http::header::{ACCEPT, HeaderValue};
 use http_body_util::Empty;
 use par_model::api::{LogRecord, Logs as LogPage};
 use par_model::log::Level;
@@ -100,10 +99,7 @@ async fn read(
     path: String,
     records: mpsc::Sender<LogRecord>,
 ) -> Result<(), ClientError> {
-    let mut request = client.request(Method::GET, &path);
-    if let Some(headers) = request.headers_mut() {
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-    }
+    let request = client.request_for(Method::GET, &path, "text/event-stream");
     let answer = client.send(request, Empty::<Bytes>::new()).await?;
     let mut events = Events::of(answer.success().await?);
     while let Some(record) = events.next_json().await? {

@@ -2,21 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use par_package::{Limits, PackError, Packed, pack};
+use tempfile::NamedTempFile;
+use tokio::task::spawn_blocking;
 
 use crate::exit::{Exit, Problem};
+use crate::terminal::Terminal;
 
 pub(crate) struct Package {
     source: PathBuf,
-    packed: Option<tempfile::NamedTempFile>,
+    packed: Option<NamedTempFile>,
 }
 
 impl Package {
-    pub(crate) fn of(source: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn of(source: &Path, terminal: Terminal) -> anyhow::Result<Self> {
         let packed = if source.is_dir() {
-            let file = tempfile::NamedTempFile::new()?;
-            // The supervisor tells its warnings about the same package.
-            pack_folder(source, &file)?;
+            let (file, _told_by_the_supervisor) = pack_folder(source, terminal).await?;
             Some(file)
         } else if source.exists() {
             None
@@ -47,15 +49,27 @@ pub(super) fn not_there(source: &Path) -> Problem {
     Problem::new(Exit::Failed, message).help("name an .apkg file, or a folder with an agent.yaml")
 }
 
-/// Packs `folder` into a file of its own.
-pub(super) fn pack_folder(
+/// Packs `folder` into a temporary file.
+pub(super) async fn pack_folder(
     folder: &Path,
-    file: &tempfile::NamedTempFile,
-) -> Result<Packed, Problem> {
-    pack(folder, file.as_file(), &Limits::default()).map_err(|error| {
-        let message = format!("`{}` cannot be packed", folder.display());
+    terminal: Terminal,
+) -> anyhow::Result<(NamedTempFile, Packed)> {
+    let shown = folder.display();
+    let file = NamedTempFile::new().context("failed to create a temporary file")?;
+    let source = folder.to_owned();
+    let progress = terminal.progress();
+    progress.say(format!("packing {shown}"));
+    let (file, packed) = progress
+        .during(spawn_blocking(move || {
+            let packed = pack(&source, file.as_file(), &Limits::default());
+            (file, packed)
+        }))
+        .await?;
+    let packed = packed.map_err(|error| {
+        let message = format!("`{shown}` cannot be packed");
         Problem::new(exit_of(&error), message).because(error)
-    })
+    })?;
+    Ok((file, packed))
 }
 
 fn exit_of(error: &PackError) -> Exit {

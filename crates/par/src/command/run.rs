@@ -11,6 +11,7 @@ use par_worker::{Alone, AloneError};
 
 use super::packing::Package;
 use super::{Context, up};
+use crate::cli::wait_for;
 use crate::doors;
 use crate::exit::{Exit, Problem};
 use crate::terminal::{Terminal, harmless};
@@ -50,7 +51,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<()> {
         let terminal = context.terminal;
-        let package = Package::of(&self.package)?;
+        let package = wait_for(Package::of(&self.package, terminal))?;
         let settings = up::settings(Given {
             state: self.state,
             python: self.python,

@@ -100,7 +100,7 @@ impl<'a> Story<'a> {
     async fn bring_up(&self, name: &str, example: Example) -> anyhow::Result<Deployed> {
         let source = self.folder.join(name);
         example.write(&source, example.name())?;
-        let package = Package::of(&source)?;
+        let package = Package::of(&source, self.context.terminal).await?;
         let options = DeployOptions {
             agent_id: Some(name.to_owned()),
             ..DeployOptions::default()

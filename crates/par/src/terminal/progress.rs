@@ -43,13 +43,16 @@ impl Progress {
         let began = Instant::now();
         let mut ticks = interval_at(began + PATIENCE, REDRAW);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        for frame in SPINNER.iter().cycle() {
+        let mut drawn = 0;
+        loop {
             tokio::select! {
                 done = &mut work => return done,
-                _ = ticks.tick() => self.draw(*frame, began.elapsed(), width),
+                _ = ticks.tick() => {
+                    self.draw(SPINNER[drawn % SPINNER.len()], began.elapsed(), width);
+                    drawn += 1;
+                }
             }
         }
-        work.await
     }
 
     fn draw(&self, frame: char, elapsed: Duration, width: usize) {
