@@ -138,10 +138,13 @@ fn switch(
     in_flight: InFlight,
 ) -> Result<Answer, CallError> {
     let upgrade = upgrade.ok_or_else(|| gone("it switched protocols unasked"))?;
+    let stream = link
+        .into_stream()
+        .ok_or_else(|| gone("it ended while it switched protocols"))?;
     let mut response = response.map(|_| ReplyBody::Words(Full::default()));
     headers::strip_hop_by_hop(response.headers_mut());
     headers::ask_for_websocket(response.headers_mut());
-    let tunnel = Tunnel::new(upgrade, link.into_stream(), in_flight);
+    let tunnel = Tunnel::new(upgrade, stream, in_flight);
     Ok(Answer {
         response,
         tunnel: Some(tunnel),

@@ -35,7 +35,8 @@ pub(crate) struct Link(Box<Ends>);
 
 struct Ends {
     sender: http1::SendRequest<Incoming>,
-    connection: http1::Connection<TokioIo<UnixStream>, Incoming>,
+    /// None once it is over.
+    connection: Option<http1::Connection<TokioIo<UnixStream>, Incoming>>,
 }
 
 /// Why a request got no answer.
@@ -56,13 +57,10 @@ impl Link {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        Ok(Self(Box::new(Ends { sender, connection })))
-    }
-
-    /// Whether it can take a request; notices that the worker has closed it.
-    fn is_usable(&mut self) -> bool {
-        let mut nobody = Context::from_waker(Waker::noop());
-        self.drive(&mut nobody).is_pending() && self.is_ready()
+        Ok(Self(Box::new(Ends {
+            sender,
+            connection: Some(connection),
+        })))
     }
 
     /// The last exchange is over, both ways.
@@ -71,7 +69,10 @@ impl Link {
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        self.0.connection.poll_without_shutdown(cx)
+        match &mut self.0.connection {
+            Some(connection) => connection.poll_without_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     pub(crate) async fn send(
@@ -81,11 +82,18 @@ impl Link {
         let Ends { sender, connection } = &mut *self.0;
         let mut answer = pin!(sender.try_send_request(request));
         let sent = poll_fn(|cx| {
-            let over = connection.poll_without_shutdown(cx).is_ready();
+            let over = match connection {
+                Some(connection) => connection.poll_without_shutdown(cx).is_ready(),
+                None => true,
+            };
             // Only the connection, polled just now, can bring the answer: a waker would wake its own task again.
             let mut nobody = Context::from_waker(Waker::noop());
             let polled = answer.as_mut().poll(&mut nobody);
-            debug_assert!(polled.is_ready() || !over, "a closed connection answers");
+            if over && polled.is_pending() {
+                // It was closed before it took the request; what it never took comes back when it is dropped.
+                *connection = None;
+                return answer.as_mut().poll(&mut nobody);
+            }
             polled
         });
         sent.await
@@ -97,9 +105,9 @@ impl Link {
     }
 
     /// The bare stream after a switch of protocols, and what was already read from it.
-    pub(crate) fn into_stream(self) -> (UnixStream, Bytes) {
-        let parts = self.0.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+    pub(crate) fn into_stream(self) -> Option<(UnixStream, Bytes)> {
+        let parts = self.0.connection?.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
     }
 }
 
@@ -112,15 +120,12 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// The worker may have closed it meanwhile: then what is sent comes back unsent.
     pub(crate) fn take(&self) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(mut link) = idle.pop() {
-            self.unneeded.set(self.unneeded.get().min(idle.len()));
-            if link.is_usable() {
-                return Some(link);
-            }
-        }
-        None
+        let link = idle.pop();
+        self.unneeded.set(self.unneeded.get().min(idle.len()));
+        link
     }
 
     fn put(&self, link: Link) {
