@@ -58,7 +58,10 @@ pub(crate) fn hidden(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
             let error = par_sandbox::confine(arguments);
             Some(end(Err(error), "the agent's process did not start"))
         }
-        "worker" => Some(end(par_worker::run(), "the worker failed")),
+        "worker" => {
+            par_telemetry::init(LevelFilter::WARN);
+            Some(end(par_worker::run(), "the worker failed"))
+        }
         _ => None,
     }
 }
