@@ -122,9 +122,18 @@ class EventLoop:
         if hasattr(value, "__anext__"):
             stream = LoopStream(self)
             self._streams.open(id, stream)
-            self.begin_task(id, self._answer_stream(id, value, stream))
+            task = self.begin_task(id, self._answer_stream(id, value, stream))
         else:
-            self.begin_task(id, self._answer_value(id, value))
+            task = self.begin_task(id, self._answer_value(id, value))
+        task.add_done_callback(lambda ended: self._never_began(id, value) if ended.cancelled() else None)
+
+    def _never_began(self, id: int, value: Any) -> None:
+        """Cancelled before its first step, a task runs none of its code, not even what catches that."""
+        self._streams.close(id)
+        close = getattr(value, "close", None)
+        if close is not None:
+            close()
+        self.send_soon(cancelled(id))
 
     def _end_task(self, id: int) -> None:
         self._tasks.pop(id, None)

@@ -43,6 +43,19 @@ class Cancel(HarnessTest):
         self.assertEqual(worker.failure(id), {"kind": "cancelled", "detail": "the call was cancelled"})
         self.assertEqual(worker.stop(), 0)
 
+    def test_an_async_handler_that_never_began_is_answered_too(self) -> None:
+        worker = self.start(HANDLER, exports=LATER)
+        first = worker.new_id()
+        ids = range(first, first + 50)
+        body = frames.with_head(b"later", b"{}")
+        worker.channel.sendall(
+            b"".join(frames.frame(id, frames.CALL, body) + frames.frame(id, frames.CANCEL) for id in ids)
+        )
+        for id in ids:
+            self.assertEqual(worker.failure(id)["kind"], "cancelled")
+        self.assertEqual(worker.stop(), 0)
+        self.assertNotIn(b"never awaited", worker.output["stderr"])
+
     def test_a_handler_may_answer_although_it_was_interrupted(self) -> None:
         worker = self.start(HANDLER)
         id = worker.call({"op": "stubborn"})
