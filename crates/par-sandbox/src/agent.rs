@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::confine::Confinement;
+use crate::own::OURSELVES;
 
 /// What to run, and in what surroundings. Has no `Debug`: the environment may hold secrets.
 pub struct AgentCommand {
@@ -37,8 +38,9 @@ pub struct AgentProcess {
 pub fn spawn_agent(command: AgentCommand) -> io::Result<AgentProcess> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let mut confiner = Command::new(std::env::current_exe()?);
+    let mut confiner = Command::new(OURSELVES);
     confiner
+        .arg0("par")
         .arg("__confine")
         .arg(serde_json::to_string(&command.confinement)?)
         .arg(command.program)

@@ -19,7 +19,7 @@ mod usage;
 pub use agent::{AgentCommand, AgentProcess, spawn_agent};
 pub use confine::{Confinement, confine};
 pub use exit::{end_cause, signal_name};
-pub use own::{spawn_own, spawn_worker};
+pub use own::{name_process, spawn_own, spawn_worker};
 pub use processes::{ProcessEntry, process_table};
 pub use tool::{Line, ToolError, run_tool};
 pub use tree::{adopt_orphans, descendants, end_strays, kill};

@@ -1,17 +1,21 @@
 //! Processes of our own binary.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
+/// The program that runs now, even when its file was replaced or removed meanwhile.
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
+
 /// Starts `par worker`, whose standard input is the control socket. It inherits nothing of our environment but
 /// what installers of dependencies need: they run in it, the agent does not get it.
 pub fn spawn_worker(control: OwnedFd) -> io::Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(OURSELVES);
     command
+        .arg0("par")
         .arg("worker")
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| for_tools(name)))
@@ -24,13 +28,19 @@ pub fn spawn_worker(control: OwnedFd) -> io::Result<Child> {
 
 /// Starts our own binary with `arguments`, its standard output piped, killed when dropped.
 pub fn spawn_own(arguments: &[&OsStr]) -> io::Result<Child> {
-    Command::new(std::env::current_exe()?)
+    Command::new(OURSELVES)
+        .arg0("par")
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
+}
+
+/// Gives the calling process a name for `ps` and `top`; the kernel keeps 15 bytes of it.
+pub fn name_process(name: &CStr) -> io::Result<()> {
+    Ok(rustix::thread::set_name(name)?)
 }
 
 /// Variables by which people point pip, uv and the network stack to their index.

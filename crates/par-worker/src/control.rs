@@ -24,6 +24,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Serves one agent until it ends or is asked to.
 pub fn run() -> io::Result<()> {
     par_sandbox::adopt_orphans()?;
+    par_sandbox::name_process(c"par-worker")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
