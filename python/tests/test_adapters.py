@@ -97,7 +97,12 @@ class Program(HarnessTest):
 
     def test_every_other_end_is_an_answer_with_status_error(self) -> None:
         worker = self.launch_program()
-        for mode, words in (("noise", "did not print JSON"), ("silent", "code 4"), ("raise", "no luck"), ("flood", "64 MiB")):
+        for mode, words in (
+            ("noise", "did not print JSON"),
+            ("silent", "code 4"),
+            ("raise", "no luck"),
+            ("flood", "64 MiB"),
+        ):
             answer = worker.ask({"mode": mode})
             self.assertEqual(answer["status"], "error")
             self.assertIn(words, answer["message"])
