@@ -286,6 +286,8 @@ impl Life {
         par_sandbox::kill(agent.pid, Signal::KILL);
         let _known_already = agent.exited().await;
         self.end_strays(Some(agent.pid)).await;
+        // Whoever still waits for an answer is told now.
+        agent.channel.close();
         agent.pump.abort();
         let last_lines = async {
             for output in &mut agent.output {

@@ -112,7 +112,8 @@ impl Channel {
         }
     }
 
-    fn close(&self) {
+    /// Tells every call that is under way that the agent is gone.
+    pub(crate) fn close(&self) {
         self.gone.set(true);
         self.drained.notify_waiters();
         self.filled.notify_one();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame as BodyFrame, SizeHint};
-use par_protocol::frame::{CHUNK_LAST, CHUNK_TRAILERS, Frame, Kind, split_chunk};
+use par_protocol::frame::{CHUNK_LAST, CHUNK_MORE, CHUNK_TRAILERS, Frame, Kind, split_chunk};
 use par_protocol::harness::Failure;
 use tokio::task::AbortHandle;
 
@@ -57,16 +57,21 @@ impl Framing {
         }
     }
 
-    fn frame(self, chunk: Bytes) -> Bytes {
+    /// Puts a piece of an item on the wire: `begins` and `ends` say whether the item begins and ends with it.
+    fn frame(self, piece: Bytes, begins: bool, ends: bool) -> Bytes {
         let (before, after): (&[u8], &[u8]) = match self {
-            Self::Raw => return chunk,
+            Self::Raw => return piece,
             Self::Events => (b"data: ", b"\n\n"),
             Self::Lines => (b"", b"\n"),
         };
-        let mut framed = BytesMut::with_capacity(before.len() + chunk.len() + after.len());
-        framed.extend_from_slice(before);
-        framed.extend_from_slice(&chunk);
-        framed.extend_from_slice(after);
+        let mut framed = BytesMut::with_capacity(before.len() + piece.len() + after.len());
+        if begins {
+            framed.extend_from_slice(before);
+        }
+        framed.extend_from_slice(&piece);
+        if ends {
+            framed.extend_from_slice(after);
+        }
         framed.freeze()
     }
 }
@@ -77,6 +82,8 @@ pub(crate) struct AgentStream {
     framing: Framing,
     /// A frame that was read before the stream began.
     first: Option<Frame>,
+    /// The last piece was not the end of its item.
+    within_item: bool,
     ended: bool,
     /// Sends the request's body; pointless when the answer is over.
     upload: Option<AbortHandle>,
@@ -94,6 +101,7 @@ impl AgentStream {
             exchange,
             framing,
             first,
+            within_item: false,
             ended: false,
             upload: None,
             _place: place,
@@ -123,7 +131,9 @@ impl AgentStream {
                 if flags & CHUNK_TRAILERS != 0 {
                     return Some(Ok(BodyFrame::trailers(trailers(&bytes))));
                 }
-                (!bytes.is_empty()).then(|| Ok(BodyFrame::data(self.framing.frame(bytes))))
+                let begins = !std::mem::replace(&mut self.within_item, flags & CHUNK_MORE != 0);
+                let framed = self.framing.frame(bytes, begins, !self.within_item);
+                (!framed.is_empty()).then(|| Ok(BodyFrame::data(framed)))
             }
             Kind::Result => {
                 self.end();
@@ -241,5 +251,29 @@ impl Body for Answer {
             Self::Streamed(_) => SizeHint::default(),
             Self::Other(body) => body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_in_pieces_is_one_event() {
+        let piece = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let pieces = [
+            ("[1,", true, false),
+            ("2", false, false),
+            ("]", false, true),
+        ];
+        let wire = |framing: Framing| -> Vec<u8> {
+            pieces
+                .iter()
+                .flat_map(|&(text, begins, ends)| framing.frame(piece(text), begins, ends))
+                .collect()
+        };
+        assert_eq!(wire(Framing::Events), b"data: [1,2]\n\n");
+        assert_eq!(wire(Framing::Lines), b"[1,2]\n");
+        assert_eq!(wire(Framing::Raw), b"[1,2]");
     }
 }

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use par_model::headers::REQUEST_TIMEOUT;
 use par_model::{CallError, headers};
-use par_protocol::frame::{Frame, Kind, split_chunk};
+use par_protocol::frame::{CHUNK_MORE, Frame, Kind, split_chunk};
 use par_protocol::harness::{Failure, FailureKind};
 use tokio::time::timeout;
 
@@ -72,7 +72,7 @@ async fn first_answer(
 ) -> Result<Response<Answer>, CallError> {
     let frame = exchange.next().await.map_err(|_| serving.gone())?;
     match (frame.kind, framing) {
-        (Kind::Result, _) => {
+        (Kind::Result, _) if !frame.body.is_empty() => {
             exchange.finish();
             Ok(answer::json_text(StatusCode::OK, frame.body))
         }
@@ -80,8 +80,9 @@ async fn first_answer(
             exchange.finish();
             Err(failure(&frame.body))
         }
-        (Kind::Chunk, Some(framing)) => Ok(stream(exchange, frame, place, framing)),
-        (Kind::Chunk, None) => collect(serving, exchange, frame).await,
+        // A generator, which may have ended without an item.
+        (Kind::Chunk | Kind::Result, Some(framing)) => Ok(stream(exchange, frame, place, framing)),
+        (Kind::Chunk | Kind::Result, None) => collect(serving, exchange, frame).await,
         _ => Err(CallError::Handler(
             "the agent answered out of turn".to_owned(),
         )),
@@ -112,17 +113,19 @@ async fn collect(
 ) -> Result<Response<Answer>, CallError> {
     let limit = serving.admission.limits().body;
     let mut list = BytesMut::from(&b"["[..]);
+    let mut within_item = false;
     let mut next = first;
     loop {
         match next.kind {
             Kind::Chunk => {
                 exchange.used(next.body.len());
-                let (_flags, item) = split_chunk(next.body)
+                let (flags, piece) = split_chunk(next.body)
                     .map_err(|error| CallError::Handler(error.to_string()))?;
-                if list.len() > 1 {
+                if !within_item && list.len() > 1 {
                     list.extend_from_slice(b",");
                 }
-                list.extend_from_slice(&item);
+                within_item = flags & CHUNK_MORE != 0;
+                list.extend_from_slice(&piece);
             }
             Kind::Result => break,
             Kind::Error => {

@@ -9,14 +9,14 @@ use sha2::{Digest as _, Sha256};
 static HARNESS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../python/par_harness");
 static AGENT_API: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../python/pixell_agent_runtime");
 
-/// Where the harness is, below `folder`; written there first if this version is not yet.
+/// The program to run, below `folder`; written there first if this version is not yet.
 pub(crate) fn ensure(folder: &Path) -> io::Result<PathBuf> {
     let files = files();
     let home = folder.join(version(&files));
     if !home.is_dir() {
         write(folder, &home, &files)?;
     }
-    Ok(home.join("par_harness"))
+    Ok(home.join("par_harness").join("__main__.py"))
 }
 
 /// Paths below the folder, and their contents.
@@ -85,15 +85,11 @@ mod tests {
     fn the_files_are_written_once_and_found_again() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let harness = ensure(folder.path()).expect("written");
-        assert!(harness.join("__main__.py").is_file());
-        assert!(
-            harness
-                .with_file_name("pixell_agent_runtime")
-                .join("a2a_client.py")
-                .is_file()
-        );
-        std::fs::write(harness.join("mark"), "").expect("writable");
+        assert!(harness.is_file());
+        let home = harness.ancestors().nth(2).expect("two folders above");
+        assert!(home.join("pixell_agent_runtime/a2a_client.py").is_file());
+        std::fs::write(home.join("mark"), "").expect("writable");
         assert_eq!(ensure(folder.path()).expect("found"), harness);
-        assert!(harness.join("mark").is_file(), "nothing was written again");
+        assert!(home.join("mark").is_file(), "nothing was written again");
     }
 }

@@ -1,0 +1,3 @@
+//! The worker's tests from outside.
+
+mod python_side;
