@@ -12,6 +12,7 @@ mod confine;
 mod exit;
 mod own;
 mod processes;
+mod target;
 mod tool;
 mod tree;
 mod usage;
@@ -21,8 +22,9 @@ pub use confine::{Confinement, confine};
 pub use exit::{end_cause, signal_name};
 pub use own::{name_process, spawn_own, spawn_worker};
 pub use processes::{ProcessEntry, process_table};
+pub use target::Target;
 pub use tool::{Line, ToolError, run_tool};
-pub use tree::{adopt_orphans, descendants, end_strays, kill};
+pub use tree::{adopt_orphans, end_strays, kill_descendants};
 pub use usage::{Usage, usage};
 
 /// One thing that keeps an agent apart, and whether it does.

@@ -19,8 +19,8 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// Kills one process; that it is gone already is fine.
-pub fn kill(pid: u32, signal: Signal) {
+/// Signals one process that was just seen; that it is gone already is fine.
+fn kill(pid: u32, signal: Signal) {
     let Some(target) = pid_of(pid) else { return };
     match kill_process(target, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -74,9 +74,11 @@ fn reap(pid: u32) {
     }
 }
 
-/// Everything below `root`, without `root`.
-pub fn descendants(root: u32) -> Vec<u32> {
-    below(&process_table(), root)
+/// Kills everything below `root`, and not `root` itself.
+pub fn kill_descendants(root: u32) {
+    for pid in below(&process_table(), root) {
+        kill(pid, Signal::KILL);
+    }
 }
 
 pub(crate) fn below(table: &[ProcessEntry], root: u32) -> Vec<u32> {

@@ -13,6 +13,7 @@ use par_lifecycle::Event;
 use par_model::control::{Command, EndCause, MAX_LINE, Report, WorkerSpec};
 use par_model::log::{Level, LogLine, Stream};
 use par_model::{AgentId, ReplicaId};
+use par_sandbox::Target;
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -178,6 +179,10 @@ impl Incarnation {
         mut orders: mpsc::Receiver<Order>,
         pid: u32,
     ) -> EndCause {
+        let worker = match Target::of(child) {
+            Ok(worker) => worker,
+            Err(error) => return failed(&error),
+        };
         let (read, mut write) = control.into_split();
         if let Err(error) = write_line(&mut write, &self.spec()).await {
             warn!(agent = %self.made.agent, %error, "a worker did not take its orders");
@@ -186,7 +191,7 @@ impl Incarnation {
         let heard = self.listen(BufReader::new(read), &mut said);
         let obeyed = async {
             while let Some(order) = orders.recv().await {
-                obey(order, &mut write, pid).await;
+                obey(order, &mut write, pid, &worker).await;
             }
             std::future::pending::<()>().await;
         };
@@ -282,15 +287,13 @@ impl Incarnation {
     }
 }
 
-async fn obey(order: Order, write: &mut OwnedWriteHalf, pid: u32) {
+async fn obey(order: Order, write: &mut OwnedWriteHalf, pid: u32, worker: &Target) {
     match order {
         // A worker that does not listen any more has ended, or will be killed.
         Order::Drain(within) => drop(write_line(write, &Command::Drain { within }).await),
         Order::Kill => {
-            for below in par_sandbox::descendants(pid) {
-                par_sandbox::kill(below, Signal::KILL);
-            }
-            par_sandbox::kill(pid, Signal::KILL);
+            par_sandbox::kill_descendants(pid);
+            worker.signal(Signal::KILL);
         }
     }
 }

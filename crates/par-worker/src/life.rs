@@ -283,7 +283,7 @@ impl Life {
 
     /// Ends what is left of the agent and takes its last words.
     async fn bury(&self, mut agent: Agent) {
-        par_sandbox::kill(agent.pid, Signal::KILL);
+        agent.target.signal(Signal::KILL);
         let _known_already = agent.exited().await;
         self.end_strays(Some(agent.pid)).await;
         // Whoever still waits for an answer is told now.

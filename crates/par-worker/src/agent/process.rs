@@ -9,7 +9,7 @@ use par_model::control::EndCause;
 use par_model::log::Stream;
 use par_protocol::frame::{Frame, Kind};
 use par_protocol::harness::{Failure, Load, Ready};
-use par_sandbox::{AgentCommand, AgentProcess, Confinement};
+use par_sandbox::{AgentCommand, AgentProcess, Confinement, Target};
 use tokio::sync::mpsc;
 
 use super::channel::{self, Channel, Pump};
@@ -22,6 +22,7 @@ const WAITING_FRAMES: usize = 256;
 pub(crate) struct Agent {
     pub(crate) child: tokio::process::Child,
     pub(crate) pid: u32,
+    pub(crate) target: Target,
     pub(crate) channel: std::rc::Rc<Channel>,
     pub(crate) unasked: mpsc::Receiver<Frame>,
     /// Ends when the agent closes its end.
@@ -68,6 +69,7 @@ pub(crate) fn start(launch: Launch<'_>, load: &Load, reporter: &Reporter) -> io:
         .put(0, Kind::Load, &[&body])
         .map_err(io::Error::other)?;
     Ok(Agent {
+        target: Target::of(&child)?,
         child,
         pid,
         channel,

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use par_sandbox::Target;
 use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -79,10 +80,10 @@ impl Supervisor {
 
     /// Asks it to end with all its agents, and waits; `hurry` ends the patience early.
     pub(super) async fn stop(mut self, hurry: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Some(pid) = self.child.id() else {
-            return Ok(());
+        let Ok(supervisor) = Target::of(&self.child) else {
+            return Ok(()); // It has ended already.
         };
-        par_sandbox::kill(pid, Signal::TERM);
+        supervisor.signal(Signal::TERM);
         tokio::select! {
             ended = timeout(STOP_LIMIT, self.child.wait()) => match ended {
                 Ok(status) => status.map(drop)?,
