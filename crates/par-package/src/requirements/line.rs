@@ -98,7 +98,10 @@ fn refuse_places(text: &str) -> Result<(), InvalidRequirement> {
         .unwrap_or(text)
         .trim_end()
         .to_ascii_lowercase();
-    let is_archive = ARCHIVES.iter().any(|ending| what.ends_with(ending));
+    // Any part may come last in the normal form, where an installer would take it for a file.
+    let is_archive = what
+        .split([',', '(', ')', ' '])
+        .any(|part| ARCHIVES.iter().any(|ending| part.ends_with(ending)));
     if what.contains(['@', '/', '\\', '$', '%']) || what.starts_with(['.', '~']) || is_archive {
         return Err(InvalidRequirement::Place(text.to_owned()));
     }

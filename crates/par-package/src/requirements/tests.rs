@@ -76,6 +76,7 @@ fn places_to_fetch_from_are_refused() {
         "git+ssh://x",
         "a.whl",
         "a-1.tar.gz",
+        "a>=1.zip,<2",
         "$HOME",
         "~/a",
         r"a\b",
