@@ -1,0 +1,38 @@
+//! How much is measured.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Extent {
+    pub(crate) rounds: usize,
+    /// One way's turn.
+    pub(crate) round: Duration,
+    /// One call at a time, all ways to the same worker together.
+    pub(crate) latency: Duration,
+    pub(crate) deploys: usize,
+    pub(crate) kills: usize,
+    pub(crate) starts: usize,
+}
+
+impl Extent {
+    pub(crate) const USUAL: Self = Self {
+        rounds: 5,
+        round: Duration::from_millis(1500),
+        latency: Duration::from_secs(8),
+        deploys: 15,
+        kills: 10,
+        starts: 20,
+    };
+
+    /// Shows that everything works; its figures are rough.
+    pub(crate) const QUICK: Self = Self {
+        rounds: 2,
+        round: Duration::from_millis(400),
+        latency: Duration::from_secs(2),
+        deploys: 3,
+        kills: 2,
+        starts: 3,
+    };
+}

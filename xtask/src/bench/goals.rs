@@ -1,0 +1,223 @@
+//! Where we want to stand, and whether we do. Ratios first: they mean the same on every machine.
+
+use serde::Serialize;
+
+use super::calls::{Calls, Latency, Throughput};
+use super::findings::Measured;
+use super::peers::Way;
+use Unit::{Megabytes, Milliseconds, PerSecond, Percent, Times};
+use Wanted::{AtLeast, AtMost};
+
+#[derive(Serialize)]
+pub(crate) struct Goal {
+    pub(crate) what: &'static str,
+    /// `None`: the other side was missing.
+    pub(crate) measured: Option<f64>,
+    pub(crate) wanted: Wanted,
+    pub(crate) unit: Unit,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unit {
+    Times,
+    Percent,
+    PerSecond,
+    Milliseconds,
+    Megabytes,
+}
+
+impl Goal {
+    pub(crate) fn is_reached(&self) -> Option<bool> {
+        self.measured.map(|measured| match self.wanted {
+            AtLeast(least) => measured >= least,
+            AtMost(most) => measured <= most,
+        })
+    }
+}
+
+pub(crate) fn goals(measured: &Measured) -> Vec<Goal> {
+    [
+        calls(&measured.calls),
+        frames(measured),
+        life(measured),
+        footprint(measured),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(what, measured, wanted, unit)| Goal {
+        what,
+        measured,
+        wanted,
+        unit,
+    })
+    .collect()
+}
+
+type Row = (&'static str, Option<f64>, Wanted, Unit);
+
+fn calls(calls: &Calls) -> Vec<Row> {
+    let rate = |way, connections| calls.at(way, connections).map(|it| it.per_second);
+    let ratio =
+        |to, connections| Some(rate(Way::Supervisor, connections)? / rate(to, connections)?);
+    let added = |value| calls.added(Way::Supervisor, value).map(|us| us / 1e3);
+    vec![
+        (
+            "calls through the supervisor ÷ uvicorn + FastAPI, 64 at a time",
+            ratio(Way::Uvicorn, 64),
+            AtLeast(2.5),
+            Times,
+        ),
+        (
+            "calls through the supervisor ÷ uvicorn + FastAPI, 16 at a time",
+            ratio(Way::Uvicorn, 16),
+            AtLeast(2.5),
+            Times,
+        ),
+        (
+            "calls through the supervisor ÷ uvicorn + FastAPI, 1 at a time",
+            ratio(Way::Uvicorn, 1),
+            AtLeast(2.5),
+            Times,
+        ),
+        (
+            "calls through the supervisor ÷ nginx to the same worker, 64 at a time",
+            ratio(Way::Nginx, 64),
+            AtLeast(1.0),
+            Times,
+        ),
+        (
+            "calls through the supervisor ÷ nginx to the same worker, 16 at a time",
+            ratio(Way::Nginx, 16),
+            AtLeast(1.0),
+            Times,
+        ),
+        (
+            "calls through the supervisor ÷ nginx to the same worker, 1 at a time",
+            ratio(Way::Nginx, 1),
+            AtLeast(1.0),
+            Times,
+        ),
+        (
+            "calls through the supervisor, 64 at a time",
+            rate(Way::Supervisor, 64),
+            AtLeast(20_000.0),
+            PerSecond,
+        ),
+        (
+            "the supervisor adds to an idle call, p50",
+            added(|it| it.p50_us),
+            AtMost(0.1),
+            Milliseconds,
+        ),
+        (
+            "the supervisor adds to an idle call, p99",
+            added(|it| it.p99_us),
+            AtMost(0.5),
+            Milliseconds,
+        ),
+    ]
+}
+
+fn frames(measured: &Measured) -> Vec<Row> {
+    let kept = |in_flight| {
+        let frames = measured.harness.iter();
+        let mut alike = frames.filter(|it| it.in_flight == in_flight && it.peer == "sync");
+        alike.next().map(|it| it.of_bare_loop * 100.0)
+    };
+    vec![
+        (
+            "of a bare Python loop's frames the harness keeps, one at a time",
+            kept(1),
+            AtLeast(60.0),
+            Percent,
+        ),
+        (
+            "of a bare Python loop's frames the harness keeps, 64 in flight",
+            kept(64),
+            AtLeast(60.0),
+            Percent,
+        ),
+    ]
+}
+
+fn life(measured: &Measured) -> Vec<Row> {
+    let (deploys, restarts) = (&measured.deploys, &measured.restarts);
+    let milliseconds = |what, spread: &super::statistics::Spread, most| {
+        (what, Some(spread.median_ms), AtMost(most), Milliseconds)
+    };
+    vec![
+        milliseconds(
+            "deploy of a new package to its first answer, median",
+            &deploys.new_package,
+            150.0,
+        ),
+        milliseconds(
+            "kill -9 of the agent to the next answer, median",
+            &restarts.of_agent,
+            250.0,
+        ),
+        milliseconds(
+            "kill -9 of the worker to the next answer, median",
+            &restarts.of_worker,
+            250.0,
+        ),
+        milliseconds(
+            "start of the supervisor, median",
+            &measured.starts.first,
+            50.0,
+        ),
+    ]
+}
+
+fn footprint(measured: &Measured) -> Vec<Row> {
+    let (idle, size) = (&measured.idle, &measured.size);
+    let megabytes = |bytes: u64| Some(bytes as f64 / 1e6);
+    let (one, many) = (&idle.with_one, &idle.with_many);
+    vec![
+        (
+            "idle memory of the supervisor",
+            megabytes(one.supervisor),
+            AtMost(20.0),
+            Megabytes,
+        ),
+        (
+            "idle memory of worker and agent, the only ones",
+            megabytes(one.worker + one.agent),
+            AtMost(15.0),
+            Megabytes,
+        ),
+        (
+            "idle memory of worker and agent, mean of ten",
+            megabytes(many.worker + many.agent),
+            AtMost(15.0),
+            Megabytes,
+        ),
+        (
+            "the program, stripped",
+            size.stripped.and_then(megabytes),
+            AtMost(30.0),
+            Megabytes,
+        ),
+    ]
+}
+
+impl Calls {
+    pub(crate) fn at(&self, way: Way, connections: usize) -> Option<&Throughput> {
+        let mut alike = self.throughput.iter();
+        alike.find(|it| it.way == way && it.connections == connections)
+    }
+
+    /// What `way` adds to a direct call, in microseconds.
+    pub(crate) fn added(&self, way: Way, value: fn(&Latency) -> f64) -> Option<f64> {
+        let of = |way| self.latency.iter().find(|it| it.way == way).map(value);
+        Some(of(way)? - of(Way::Worker)?)
+    }
+}

@@ -1,0 +1,280 @@
+//! What was found, as tables for people.
+
+use super::calls::{Calls, Throughput};
+use super::findings::{Findings, Measured};
+use super::goals::{Goal, Unit, Wanted};
+use super::harness::Frames;
+use super::idle::{Idle, Memory};
+use super::machine::Machine;
+use super::peers::Way;
+use super::statistics::Spread;
+use super::table::{Align, Table};
+
+pub(crate) fn tables(findings: &Findings) -> Vec<Table> {
+    let measured = &findings.measured;
+    vec![
+        against_goals(&findings.goals),
+        throughput(&measured.calls),
+        latency(&measured.calls),
+        cpu(&measured.calls),
+        frames(&measured.harness),
+        times(measured),
+        memory(&measured.idle, &measured.calls),
+        size(measured),
+        machine(&measured.machine),
+    ]
+}
+
+fn against_goals(goals: &[Goal]) -> Table {
+    let row = |goal: &Goal| {
+        let wanted = match goal.wanted {
+            Wanted::AtLeast(least) => format!("≥ {}", amount(least, goal.unit)),
+            Wanted::AtMost(most) => format!("≤ {}", amount(most, goal.unit)),
+        };
+        let measured = goal.measured.map(|measured| amount(measured, goal.unit));
+        let reached = match goal.is_reached() {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "unknown",
+        };
+        vec![
+            goal.what.to_owned(),
+            measured.unwrap_or_else(|| "not measured".to_owned()),
+            wanted,
+            reached.to_owned(),
+        ]
+    };
+    Table {
+        title: "Against the goals",
+        cells: Align::Right,
+        columns: vec!["what", "measured", "wanted", "reached"],
+        rows: goals.iter().map(row).collect(),
+    }
+}
+
+fn throughput(calls: &Calls) -> Table {
+    let row = |it: &Throughput| {
+        let ratio = |to| {
+            let other = calls.at(to, it.connections)?;
+            Some(format!("{:.2}", it.per_second / other.per_second))
+        };
+        vec![
+            format!("{}, {} at a time", it.way.words(), it.connections),
+            ratio(Way::Uvicorn).unwrap_or_default(),
+            ratio(Way::Nginx).unwrap_or_default(),
+            whole(it.per_second),
+            milliseconds(it.p50_us / 1e3),
+            milliseconds(it.p99_us / 1e3),
+        ]
+    };
+    let missing = calls.missing.iter();
+    let missing = missing.map(|it| {
+        vec![
+            it.way.words().to_owned(),
+            format!("not measured: {}", it.reason),
+        ]
+    });
+    Table {
+        title: "Calls, as many as go",
+        cells: Align::Right,
+        columns: vec!["way", "÷ uvicorn", "÷ nginx", "calls/s", "p50", "p99"],
+        rows: calls.throughput.iter().map(row).chain(missing).collect(),
+    }
+}
+
+fn latency(calls: &Calls) -> Table {
+    let added = |way, value| {
+        let added = calls.added(way, value).filter(|_| way != Way::Worker);
+        added.map_or_else(String::new, |us| format!("{:+.3} ms", us / 1e3))
+    };
+    let rows = calls.latency.iter().map(|it| {
+        vec![
+            it.way.words().to_owned(),
+            milliseconds(it.p50_us / 1e3),
+            milliseconds(it.p99_us / 1e3),
+            added(it.way, |it| it.p50_us),
+            added(it.way, |it| it.p99_us),
+        ]
+    });
+    Table {
+        title: "One call at a time, now this way, now that, to one worker",
+        cells: Align::Right,
+        columns: vec!["way", "p50", "p99", "added p50", "added p99"],
+        rows: rows.collect(),
+    }
+}
+
+fn cpu(calls: &Calls) -> Table {
+    let rows = calls.cpu.iter().map(|share| {
+        vec![
+            share.process.to_owned(),
+            format!("{:.1} µs", share.us_per_call),
+            format!("{:.2}", share.cores),
+        ]
+    });
+    Table {
+        title: "Processor time of a call through the supervisor, 64 at a time",
+        cells: Align::Right,
+        columns: vec!["process", "per call", "cores"],
+        rows: rows.collect(),
+    }
+}
+
+fn frames(harness: &[Frames]) -> Table {
+    let rows = harness.iter().map(|it| {
+        vec![
+            format!("{}, {} in flight", it.peer, it.in_flight),
+            whole(it.per_second),
+            format!("{:.0} %", it.of_bare_loop * 100.0),
+        ]
+    });
+    Table {
+        title: "A frame to Python and back, without worker and supervisor",
+        cells: Align::Right,
+        columns: vec!["handler", "frames/s", "of the bare loop"],
+        rows: rows.collect(),
+    }
+}
+
+fn times(measured: &Measured) -> Table {
+    let row = |what: &str, spread: &Spread| {
+        let mut row = vec![what.to_owned(), spread.times.to_string()];
+        let values = [spread.min_ms, spread.median_ms, spread.max_ms];
+        row.extend(values.map(|value| format!("{value:.0} ms")));
+        row
+    };
+    let (deploys, restarts, starts) = (&measured.deploys, &measured.restarts, &measured.starts);
+    Table {
+        title: "Times of life",
+        cells: Align::Right,
+        columns: vec!["from … to", "times", "min", "median", "max"],
+        rows: vec![
+            row(
+                "deploy of a new package to its first answer",
+                &deploys.new_package,
+            ),
+            row(
+                "deploy of a known package to its first answer",
+                &deploys.known_package,
+            ),
+            row(
+                "kill -9 of the agent to the next answer",
+                &restarts.of_agent,
+            ),
+            row(
+                "kill -9 of the worker to the next answer",
+                &restarts.of_worker,
+            ),
+            row("start of the supervisor, empty state folder", &starts.first),
+            row("start of the supervisor, known state folder", &starts.again),
+        ],
+    }
+}
+
+fn memory(idle: &Idle, calls: &Calls) -> Table {
+    let row = |memory: &Memory| {
+        vec![
+            format!("idle, agents: {}", memory.agents),
+            megabytes(memory.supervisor),
+            megabytes(memory.worker),
+            megabytes(memory.agent),
+            megabytes(memory.worker + memory.agent),
+        ]
+    };
+    let afterwards = megabytes(calls.supervisor_memory_afterwards);
+    Table {
+        title: "Memory (PSS; worker and agent: mean)",
+        cells: Align::Right,
+        columns: vec!["when", "supervisor", "worker", "agent", "worker + agent"],
+        rows: vec![
+            row(&idle.with_one),
+            row(&idle.with_many),
+            vec!["after all calls of this run".to_owned(), afterwards],
+        ],
+    }
+}
+
+fn size(measured: &Measured) -> Table {
+    let size = &measured.size;
+    let stripped = size.stripped.map(megabytes);
+    Table {
+        title: "Size of the program",
+        cells: Align::Right,
+        columns: vec!["build", "size"],
+        rows: vec![
+            vec!["release, as built".to_owned(), megabytes(size.as_built)],
+            vec![
+                "release, stripped".to_owned(),
+                stripped.unwrap_or_else(|| "there is no `strip`".to_owned()),
+            ],
+        ],
+    }
+}
+
+fn machine(machine: &Machine) -> Table {
+    let cores = machine.cores.to_string();
+    let rows = [
+        ("processor", &machine.processor),
+        ("cores, shared with the load generator", &cores),
+        ("kernel", &machine.kernel),
+        ("load before", &machine.load_before),
+        ("commit", &machine.commit),
+        ("par", &machine.par),
+        ("python", &machine.python),
+        ("nginx", &machine.nginx),
+        ("uvicorn", &machine.uvicorn),
+    ];
+    Table {
+        title: "Measured on",
+        cells: Align::Left,
+        columns: vec!["what", "which"],
+        rows: rows
+            .map(|(what, which)| vec![what.to_owned(), which.clone()])
+            .into(),
+    }
+}
+
+fn amount(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Times => format!("{value:.2} ×"),
+        Unit::Percent => format!("{value:.0} %"),
+        Unit::PerSecond => format!("{}/s", whole(value)),
+        Unit::Milliseconds => milliseconds(value),
+        Unit::Megabytes => format!("{value:.1} MB"),
+    }
+}
+
+fn milliseconds(value: f64) -> String {
+    match value {
+        value if value < 10.0 => format!("{value:.3} ms"),
+        value => format!("{value:.0} ms"),
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    amount(bytes as f64 / 1e6, Unit::Megabytes)
+}
+
+/// `21,345`
+fn whole(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [7.0, 999.6, 12_345.0, 1_234_567.0].map(whole);
+        assert_eq!(texts, ["7", "1,000", "12,345", "1,234,567"]);
+    }
+}
