@@ -5,10 +5,12 @@ use std::rc::Rc;
 
 use par_model::CallError;
 use par_package::Manifest;
+use par_protocol::frame::Frame;
 use par_protocol::harness::{Adapter, Ready};
 
 use crate::admission::Admission;
-use crate::agent::channel::Channel;
+use crate::agent::Exchange;
+use crate::agent::channel::{Channel, Gone};
 use crate::fate::Fate;
 
 pub(crate) struct Serving {
@@ -49,8 +51,11 @@ impl Serving {
         self.ready.adapter != Adapter::None
     }
 
-    /// Why a call that was under way has no answer.
-    pub(crate) fn gone(&self) -> CallError {
-        CallError::AgentGone(self.fate.words())
+    /// The next frame of a call, or why there will be none.
+    pub(crate) async fn next(&self, exchange: &mut Exchange) -> Result<Frame, CallError> {
+        match exchange.next().await {
+            Ok(frame) => Ok(frame),
+            Err(Gone) => Err(CallError::AgentGone(self.fate.words().await)),
+        }
     }
 }

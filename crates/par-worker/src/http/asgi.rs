@@ -72,7 +72,7 @@ async fn start_of(
     exchange: &mut Exchange,
     limit: Duration,
 ) -> Result<HttpResponse, CallError> {
-    let frame = exchange.next().await.map_err(|_| serving.gone())?;
+    let frame = serving.next(exchange).await?;
     match frame.kind {
         Kind::Http => head(&frame),
         Kind::Error => {

@@ -70,7 +70,7 @@ async fn first_answer(
     place: Place,
     framing: Option<Framing>,
 ) -> Result<Response<Answer>, CallError> {
-    let frame = exchange.next().await.map_err(|_| serving.gone())?;
+    let frame = serving.next(&mut exchange).await?;
     match (frame.kind, framing) {
         (Kind::Result, _) if !frame.body.is_empty() => {
             exchange.finish();
@@ -139,7 +139,7 @@ async fn collect(
                 "the answer is larger than {limit} bytes; ask for a stream"
             )));
         }
-        next = exchange.next().await.map_err(|_| serving.gone())?;
+        next = serving.next(&mut exchange).await?;
     }
     exchange.finish();
     list.extend_from_slice(b"]");

@@ -103,7 +103,7 @@ async fn verdict(
     mut exchange: Exchange,
     place: Place,
 ) -> Result<(HttpResponse, Exchange, Place), CallError> {
-    let frame = exchange.next().await.map_err(|_| serving.gone())?;
+    let frame = serving.next(&mut exchange).await?;
     if frame.kind == Kind::Http {
         return Ok((head(&frame)?, exchange, place));
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use par_model::log::Level;
 use par_package::{Interpreter, Package, Requirements, Step};
 use par_sandbox::{ToolError, run_tool};
 use rustix::fs::{FlockOperation, flock};
@@ -35,8 +36,11 @@ pub(crate) async fn ensure(
     let home = folder.join(requirements.key(interpreter).as_str());
     if !is_complete(&home) {
         let _alone = lock(&home, reporter).await.map_err(|error| chain(&error))?;
-        if !is_complete(&home) {
-            install(requirements, interpreter, &home, reporter).await?;
+        if !is_complete(&home)
+            && let Err(reason) = install(requirements, interpreter, &home, reporter).await
+        {
+            remove(&home, reporter);
+            return Err(reason);
         }
     }
     Ok(Some(Environment {
@@ -48,6 +52,16 @@ pub(crate) async fn ensure(
 
 fn is_complete(home: &Path) -> bool {
     home.join(par_package::COMPLETE_FILE).is_file()
+}
+
+/// What could not be installed is of no use to anybody.
+fn remove(home: &Path, reporter: &Reporter) {
+    if let Err(error) = std::fs::remove_dir_all(home)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        let words = format!("failed to remove {}: {error}", home.display());
+        reporter.say(Level::Warning, words);
+    }
 }
 
 /// Waits until no other worker installs the same.
