@@ -41,7 +41,7 @@ pub use install::{
 };
 pub use interpreter::{Interpreter, UnknownInterpreter};
 pub use limits::Limits;
-pub use manifest::{AgentName, EntryPoint, Export, InvalidWord, Manifest, Mcp};
+pub use manifest::{AgentName, EntryPoint, Export, InvalidWord, Manifest, Mcp, is_variable_name};
 pub use pack::{PackError, Packed, pack};
 pub use package::Package;
 pub use papers::FolderError;

@@ -21,7 +21,7 @@ use crate::yaml::Position;
 use crate::{Limits, text, yaml};
 pub use exports::Export;
 use fields::{Findings, WHOLE, Written};
-pub(crate) use names::is_variable_name;
+pub use names::is_variable_name;
 pub use names::{AgentName, EntryPoint, InvalidWord};
 use raw::{RawManifest, RawRuntime};
 

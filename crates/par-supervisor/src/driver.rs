@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use par_gateway::{Backend, RouteTable};
-use par_lifecycle::{Action, Command, Event, Fleet, Refusal, Release, Routes};
-use par_model::ReplicaId;
+use par_lifecycle::{Action, AgentStatus, Command, Event, Fleet, Refusal, Release, Routes};
+use par_model::{AgentId, ProcessState, ReplicaId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
@@ -90,8 +90,12 @@ impl Driver {
             }
             Message::Event(event) => {
                 self.forget_what_it_told(&event);
+                let ended = self.who_ends_with(&event);
                 let actions = self.fleet.handle(Instant::now(), event);
                 self.perform(actions);
+                if let Some(agent) = ended {
+                    self.log_why(&agent);
+                }
             }
             Message::Progress { replica, message } => {
                 self.told.progress.insert(replica, message);
@@ -126,6 +130,31 @@ impl Driver {
             self.told.progress.remove(replica);
             self.told.agent_pids.remove(replica);
         }
+    }
+
+    fn who_ends_with(&self, event: &Event) -> Option<AgentId> {
+        let Event::Exited(replica, _) = event else {
+            return None;
+        };
+        let status = self.fleet.status();
+        let lived =
+            |status: &AgentStatus| status.incarnation.is_some_and(|it| it.replica == *replica);
+        let ended = status.iter().find(|(_, status)| lived(status));
+        ended.map(|(agent, _)| agent.clone())
+    }
+
+    fn log_why(&self, agent: &AgentId) {
+        let status = self.fleet.status();
+        let Some(now) = status.get(agent) else { return };
+        let Some(cause) = &now.error else {
+            return; // It ended because somebody wanted it to.
+        };
+        let what = match now.state {
+            ProcessState::Failed => "failed to start",
+            ProcessState::Crashed if now.restart_at.is_none() => "crashed for good",
+            _ => "ended, and is started again",
+        };
+        self.effects.log(agent, format!("{what}: {cause}"));
     }
 
     /// Routes change before anything else does: an incarnation that is withdrawn gets no new call while it drains.

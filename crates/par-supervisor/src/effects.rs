@@ -110,6 +110,12 @@ impl Effects {
         }
     }
 
+    /// Whoever reads an agent's log finds there what became of it.
+    pub(crate) fn log(&self, agent: &AgentId, message: String) {
+        let line = line_of_ours(Level::Error, message);
+        self.ground.logs.add(agent, line);
+    }
+
     pub(crate) fn forget(&self, agent: &AgentId) {
         if let Err(error) = self.ground.state.forget(agent) {
             warn!(%agent, %error, "failed to remove the folder of an agent");
@@ -251,7 +257,12 @@ impl Incarnation {
                 self.tell(Event::Ready(replica)).await;
             }
             Report::Log { line } => self.ground.logs.add(&self.made.agent, line),
-            Report::LogsDropped { lines } => self.ground.logs.add(&self.made.agent, dropped(lines)),
+            Report::LogsDropped { lines } => {
+                let message =
+                    format!("{lines} lines were dropped: they came faster than they can be kept");
+                let line = line_of_ours(Level::Warning, message);
+                self.ground.logs.add(&self.made.agent, line);
+            }
             Report::Ending { .. } => {}
         }
     }
@@ -310,14 +321,15 @@ fn failed(error: &dyn std::error::Error) -> EndCause {
     }
 }
 
-fn dropped(lines: u64) -> LogLine {
+/// A line in an agent's log that the agent did not write.
+fn line_of_ours(level: Level, message: String) -> LogLine {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     LogLine {
         at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         stream: Stream::Worker,
-        level: Level::Warning,
-        message: format!("{lines} lines were dropped: they came faster than they can be kept"),
+        level,
+        message,
     }
 }

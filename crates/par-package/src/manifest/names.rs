@@ -129,7 +129,7 @@ fn is_identifier(text: &str) -> bool {
 }
 
 /// The name of an environment variable: what shells and `.env` files agree on, and dots and dashes.
-pub(crate) fn is_variable_name(text: &str) -> bool {
+pub fn is_variable_name(text: &str) -> bool {
     let mut letters = text.bytes();
     let first = letters
         .next()

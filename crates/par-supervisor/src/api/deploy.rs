@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use super::intake::IntakeError;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
-use super::spawn::{check_options, refused};
+use super::spawn::{check_env, check_options, refused};
 use super::{Api, Shared};
 use crate::catalog::Made;
 use crate::message::Running;
@@ -101,6 +101,7 @@ const LINES: &str = "application/x-ndjson";
 
 fn made_of(options: DeployOptions, package: &Package) -> Result<Made, ApiError> {
     check_options(&options.options)?;
+    check_env(&options.env_vars)?;
     let named = options
         .agent_id
         .unwrap_or_else(|| package.manifest.name.to_string());

@@ -61,6 +61,7 @@ pub(super) async fn made_from(
     let fields: Fields = field_by_field(body)?;
     let options: SpawnOptions = field_by_field(body)?;
     check_options(&options)?;
+    check_env(&fields.env_vars)?;
     let named = AgentId::from_str(&fields.agent_id)
         .map_err(|error| ApiError::wrong_field(format!("agent_id: {error}")))?;
     let process = ProcessId::of(named.clone()).to_string();
@@ -130,6 +131,24 @@ pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Variables that no process can be given. Says names alone: values may be secrets.
+pub(super) fn check_env(variables: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    for (name, value) in variables {
+        if !par_package::is_variable_name(name) {
+            let shown: String = name.escape_debug().take(80).collect();
+            return Err(ApiError::wrong_field(format!(
+                "env_vars: `{shown}` is not a variable's name"
+            )));
+        }
+        if value.contains('\0') {
+            return Err(ApiError::wrong_field(format!(
+                "env_vars.{name}: contains a NUL character"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn field_by_field<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
