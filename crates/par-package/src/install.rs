@@ -126,9 +126,9 @@ pub fn failure_reason(output: &str) -> String {
     let line = telling
         .or_else(|| lines().next_back())
         .unwrap_or("the installer said nothing");
-    let bare = line
-        .strip_prefix("ERROR: ")
-        .or_else(|| line.strip_prefix("error: "))
+    let bare = ["ERROR: ", "error: ", "cause: "]
+        .iter()
+        .find_map(|prefix| line.strip_prefix(prefix))
         .unwrap_or(line);
     bare.chars().filter(|c| !c.is_control()).take(300).collect()
 }
