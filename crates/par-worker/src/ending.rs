@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use par_model::control::EndCause;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -30,12 +30,31 @@ pub(crate) struct Told {
 /// Drain of a worker that was told to end by a signal.
 const SIGNAL_DRAIN: Duration = Duration::from_secs(10);
 
-/// Waits for the word to end. A signal that the supervisor did not send may come from the agent itself: it is no
-/// request of ours, and is told as what it was.
-pub(crate) async fn told_to_end(ending: &mut watch::Receiver<Ending>) -> Told {
-    tokio::select! {
-        within = by_supervisor(ending) => Told { within, cause: EndCause::Asked },
-        cause = by_signal() => Told { within: SIGNAL_DRAIN, cause },
+/// Where the word to end comes from: the supervisor, or whoever sends a signal.
+pub(crate) struct Word {
+    supervisor: watch::Receiver<Ending>,
+    /// Heard from the first moment on: one that comes while nobody waits is not lost.
+    terminate: Option<Signal>,
+}
+
+impl Word {
+    pub(crate) fn listen(supervisor: watch::Receiver<Ending>) -> Self {
+        let terminate = signal(SignalKind::terminate())
+            .inspect_err(|error| warn!(%error, "signals are not heard"))
+            .ok();
+        Self {
+            supervisor,
+            terminate,
+        }
+    }
+
+    /// Waits for the word to end. A signal that the supervisor did not send may come from the agent itself: it is no
+    /// request of ours, and is told as what it was.
+    pub(crate) async fn told(&mut self) -> Told {
+        tokio::select! {
+            within = by_supervisor(&mut self.supervisor) => Told { within, cause: EndCause::Asked },
+            cause = by_signal(self.terminate.as_mut()) => Told { within: SIGNAL_DRAIN, cause },
+        }
     }
 }
 
@@ -48,17 +67,38 @@ async fn by_supervisor(ending: &mut watch::Receiver<Ending>) -> Duration {
     }
 }
 
-async fn by_signal() -> EndCause {
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => terminate.recv().await,
-        Err(error) => {
-            warn!(%error, "signals are not heard");
-            std::future::pending().await
-        }
+async fn by_signal(terminate: Option<&mut Signal>) -> EndCause {
+    match terminate {
+        Some(terminate) => terminate.recv().await,
+        None => std::future::pending().await,
     };
     let signal = SignalKind::terminate().as_raw_value();
     EndCause::Signal {
         signal,
         name: par_sandbox::signal_name(signal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal as Number, getpid, kill_process};
+
+    #[tokio::test]
+    async fn a_signal_that_comes_while_nobody_waits_is_not_lost() {
+        let (_supervisor, ending) = watch::channel(Ending::No);
+        let mut word = Word::listen(ending);
+        kill_process(getpid(), Number::TERM).expect("we may signal ourselves");
+        let told = word.told().await;
+        assert_eq!(told.cause.to_string(), "ended by SIGTERM");
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_is_gone_wants_the_end_now() {
+        let (supervisor, ending) = watch::channel(Ending::No);
+        let mut word = Word::listen(ending);
+        drop(supervisor);
+        let told = word.told().await;
+        assert_eq!((told.within, told.cause), (Duration::ZERO, EndCause::Asked));
     }
 }

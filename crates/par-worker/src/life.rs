@@ -26,7 +26,7 @@ use crate::admission::Admission;
 use crate::agent::errands::{Errands, log_frame};
 use crate::agent::load::load_of;
 use crate::agent::process::{self, Agent, Launch, worker_failed};
-use crate::ending::{Ending, told_to_end};
+use crate::ending::{Ending, Word};
 use crate::fate::Fate;
 use crate::http::{About, AboutPackage, Front, Server, Ui};
 use crate::prepare::{Prepared, prepare};
@@ -68,7 +68,7 @@ pub(crate) async fn live(
         front,
         fate,
     };
-    let cause = life.until_the_end(ending, server).await;
+    let cause = life.until_the_end(Word::listen(ending), server).await;
     if let Some(socket) = &life.spec.socket
         && let Err(error) = std::fs::remove_file(socket)
     {
@@ -96,10 +96,10 @@ struct Life {
 }
 
 impl Life {
-    async fn until_the_end(&self, mut ending: watch::Receiver<Ending>, server: Server) -> EndCause {
+    async fn until_the_end(&self, mut word: Word, server: Server) -> EndCause {
         let started = tokio::select! {
             started = self.start() => started,
-            told = told_to_end(&mut ending) => Err(told.cause),
+            told = word.told() => Err(told.cause),
         };
         let (agent, serving) = match started {
             Ok(started) => started,
@@ -108,7 +108,7 @@ impl Life {
                 return cause;
             }
         };
-        self.serve(agent, serving, ending, server).await
+        self.serve(agent, serving, word, server).await
     }
 
     /// Prepares, loads, and publishes the agent.
@@ -186,13 +186,11 @@ impl Life {
         &self,
         mut agent: Agent,
         serving: Rc<Serving>,
-        mut ending: watch::Receiver<Ending>,
+        mut word: Word,
         server: Server,
     ) -> EndCause {
         let mut errands = Errands::new(&self.spec, self.reporter.clone());
-        let told = self
-            .attend(&mut agent, &mut errands, told_to_end(&mut ending))
-            .await;
+        let told = self.attend(&mut agent, &mut errands, word.told()).await;
         self.front.withdraw();
         let cause = match told {
             Err(ended) => ended,

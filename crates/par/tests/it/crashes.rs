@@ -23,8 +23,12 @@ fn named(name: &str) -> PackageBuilder {
 }
 
 fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid.cast_signed()).expect("a process has an id");
-    kill_process(pid, Signal::KILL).expect("it can be killed");
+    kill_process(pid, signal).expect("it can be signalled");
 }
 
 #[test]
@@ -147,4 +151,17 @@ fn a_clean_exit_is_no_crash() {
     assert_eq!(scene.call("done", &json!({})).status, 502);
     let process = scene.wait_until("done", "stopped");
     assert_eq!(process["restart_count"], 0);
+}
+
+#[test]
+fn a_worker_that_a_stranger_ends_by_a_signal_comes_back_and_says_so() {
+    let scene = Scene::start();
+    scene.serve(&named("target"), &json!({"restart_delay_seconds": 0.01}));
+    let before = scene.pid("target", "pid");
+    signal(before, Signal::TERM);
+    scene.wait_for_process("target", "back", |process| {
+        process["state"] == "running" && process["pid"] != before
+    });
+    scene.wait_for_log("target", "ended by SIGTERM");
+    assert_eq!(scene.call("target", &json!({})).json()["me"], "target");
 }
