@@ -1,7 +1,5 @@
 //! Large bodies pass through the supervisor; they do not stay in it.
 
-use std::io::Read as _;
-
 use crate::raw::Raw;
 use crate::scene::Scene;
 
@@ -38,19 +36,24 @@ fn mebibytes() -> u64 {
 
 /// The most memory that a process has had, from now on.
 struct Peak {
+    who: &'static str,
     pid: u32,
     before: u64,
 }
 
 impl Peak {
-    fn begin(pid: u32) -> Self {
+    fn begin(who: &'static str, pid: u32) -> Self {
         std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("our own child");
         let before = resident_peak(pid);
-        Self { pid, before }
+        Self { who, pid, before }
     }
 
-    fn growth(&self) -> u64 {
-        resident_peak(self.pid).saturating_sub(self.before)
+    #[track_caller]
+    #[expect(clippy::print_stderr, reason = "a figure for whoever runs it by hand")]
+    fn is_small(&self, what: &str) {
+        let growth = resident_peak(self.pid).saturating_sub(self.before);
+        eprintln!("{} grew by {} KiB for the {what}", self.who, growth >> 10);
+        assert!(growth < MOST_GROWTH, "{} grew by {growth} bytes", self.who);
     }
 }
 
@@ -67,29 +70,18 @@ fn a_large_upload_and_a_large_answer_take_no_memory_of_the_supervisor() {
     let scene = Scene::start();
     scene.asgi("bulk", APPLICATION);
     let size = mebibytes() << 20;
-    let workers = ["supervisor", "worker"];
-    let pids = [scene.system.pid(), scene.pid("bulk", "pid")];
+    let processes = [
+        ("supervisor", scene.system.pid()),
+        ("worker", scene.pid("bulk", "pid")),
+    ];
 
-    let peaks = pids.map(Peak::begin);
+    let peaks = processes.map(|(who, pid)| Peak::begin(who, pid));
     assert_eq!(upload(&scene, size), size.to_string());
-    for (who, peak) in workers.iter().zip(peaks) {
-        let growth = peak.growth();
-        eprintln_growth(who, "upload", growth);
-        assert!(growth < MOST_GROWTH, "{who} grew by {growth} bytes");
-    }
+    peaks.iter().for_each(|peak| peak.is_small("upload"));
 
-    let peaks = pids.map(Peak::begin);
+    let peaks = processes.map(|(who, pid)| Peak::begin(who, pid));
     assert_eq!(download(&scene, mebibytes()), size);
-    for (who, peak) in workers.iter().zip(peaks) {
-        let growth = peak.growth();
-        eprintln_growth(who, "answer", growth);
-        assert!(growth < MOST_GROWTH, "{who} grew by {growth} bytes");
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "figures for whoever runs it by hand")]
-fn eprintln_growth(who: &str, what: &str, growth: u64) {
-    eprintln!("{who} grew by {} KiB for the {what}", growth >> 10);
+    peaks.iter().for_each(|peak| peak.is_small("answer"));
 }
 
 fn upload(scene: &Scene, size: u64) -> String {
@@ -105,10 +97,7 @@ fn upload(scene: &Scene, size: u64) -> String {
     }
     let head = raw.head();
     assert_eq!(head[0], "HTTP/1.1 200 OK", "{head:?}");
-    let mut rest = String::new();
-    raw.stream.read_to_string(&mut rest).expect("an answer");
-    let digits = rest.lines().find(|line| line.len() > 5);
-    digits.unwrap_or(&rest).to_owned()
+    String::from_utf8(raw.body(&head)).expect("digits")
 }
 
 fn download(scene: &Scene, mebibytes: u64) -> u64 {

@@ -79,20 +79,14 @@ fn environment_names_that_cannot_be_are_refused() {
 #[test]
 fn what_is_unknown_is_404_and_what_runs_already_is_409() {
     let scene = Scene::start();
-    for action in ["stop", "start", "restart", "remove"] {
-        let answer = ask(
-            &scene,
-            "POST",
-            &format!("/supervisor/{action}/par-ghost"),
-            &[],
-            "",
-        );
-        let answer = if answer.status == 405 || answer.text().contains("Not Found") {
-            ask(&scene, "DELETE", "/supervisor/processes/par-ghost", &[], "")
-        } else {
-            answer
-        };
-        refused(&answer, 404, "");
+    for (method, path) in [
+        ("POST", "/supervisor/stop/par-ghost"),
+        ("POST", "/supervisor/stop/ghost"),
+        ("POST", "/supervisor/start/par-ghost"),
+        ("POST", "/supervisor/restart/par-ghost"),
+        ("DELETE", "/supervisor/agents/par-ghost"),
+    ] {
+        refused(&ask(&scene, method, path, &[], ""), 404, "ghost");
     }
     let package = PackageBuilder::new("echo").main(ECHO);
     scene.serve(&package, &json!({}));

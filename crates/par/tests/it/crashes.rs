@@ -51,16 +51,9 @@ fn two_agents_killed_at_once_come_back_and_each_answers_for_itself() {
             while answered.load(Ordering::Relaxed) < 200 {
                 thread::yield_now();
             }
+            kill_both(&scene, names, "agent_pid", 1);
             // Workers too: these hold the ports.
-            let pids = ["agent_pid", "pid"].map(|field| names.map(|name| scene.pid(name, field)));
-            pids[0].into_iter().for_each(kill);
-            for name in names {
-                scene.wait_for_process(name, "back", |process| {
-                    process["state"] == "running" && process["restart_count"] == 1
-                });
-            }
-            let workers = names.map(|name| scene.pid(name, "pid"));
-            workers.into_iter().for_each(kill);
+            kill_both(&scene, names, "pid", 2);
             killed.store(true, Ordering::Relaxed);
         });
     });
@@ -70,6 +63,17 @@ fn two_agents_killed_at_once_come_back_and_each_answers_for_itself() {
             process["state"] == "running" && process["restart_count"] == 2
         });
         assert_eq!(scene.call(name, &json!({})).json()["me"], name);
+    }
+}
+
+/// Kills a process of each agent at the same moment, and waits until both are back.
+fn kill_both(scene: &Scene, names: [&str; 2], field: &str, restarts: u32) {
+    let pids = names.map(|name| scene.pid(name, field));
+    pids.into_iter().for_each(kill);
+    for name in names {
+        scene.wait_for_process(name, "back", |process| {
+            process["state"] == "running" && process["restart_count"] == restarts
+        });
     }
 }
 

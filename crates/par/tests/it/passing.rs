@@ -186,17 +186,7 @@ fn a_chunked_upload_passes_piece_by_piece() {
     }
     let head = raw.head();
     assert_eq!(head[0], "HTTP/1.1 200 OK", "{head:?}");
-    let length = head
-        .iter()
-        .find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a number"))];
-    if length.is_some() {
-        std::io::Read::read_exact(&mut raw.stream, &mut body).expect("a body");
-    } else {
-        while let Some(chunk) = Some(raw.chunk()).filter(|chunk| !chunk.is_empty()) {
-            body.extend(chunk);
-        }
-    }
+    let body = raw.body(&head);
     let seen: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(seen["body"], "hello world");
 }

@@ -61,4 +61,24 @@ impl Raw {
         }
         chunk
     }
+
+    /// What is left of the body that `head` announces.
+    pub(crate) fn body(&mut self, head: &[String]) -> Vec<u8> {
+        let mut length = head
+            .iter()
+            .filter_map(|line| line.strip_prefix("content-length: "));
+        if let Some(length) = length.next() {
+            let mut body = vec![0; length.parse().expect("a number")];
+            self.stream.read_exact(&mut body).expect("a body");
+            return body;
+        }
+        let mut body = vec![];
+        loop {
+            let chunk = self.chunk();
+            if chunk.is_empty() {
+                return body;
+            }
+            body.extend(chunk);
+        }
+    }
 }
