@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use par_gateway::{Backend, RouteTable};
 use par_lifecycle::{Action, AgentStatus, Command, Event, Fleet, Refusal, Release, Routes};
+use par_model::control::EndCause;
+use par_model::log::Level;
 use par_model::{AgentId, ProcessState, ReplicaId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
@@ -90,11 +92,11 @@ impl Driver {
             }
             Message::Event(event) => {
                 self.forget_what_it_told(&event);
-                let ended = self.who_ends_with(&event);
+                let ended = self.end_told_by(&event);
                 let actions = self.fleet.handle(Instant::now(), event);
                 self.perform(actions);
-                if let Some(agent) = ended {
-                    self.log_why(&agent);
+                if let Some((agent, cause)) = ended {
+                    self.log_why(&agent, &cause);
                 }
             }
             Message::Progress { replica, message } => {
@@ -132,29 +134,34 @@ impl Driver {
         }
     }
 
-    fn who_ends_with(&self, event: &Event) -> Option<AgentId> {
-        let Event::Exited(replica, _) = event else {
+    /// The agent whose incarnation an event ends, and how it ended.
+    fn end_told_by(&self, event: &Event) -> Option<(AgentId, EndCause)> {
+        let Event::Exited(replica, cause) = event else {
             return None;
         };
         let status = self.fleet.status();
         let lived =
             |status: &AgentStatus| status.incarnation.is_some_and(|it| it.replica == *replica);
-        let ended = status.iter().find(|(_, status)| lived(status));
-        ended.map(|(agent, _)| agent.clone())
+        let (agent, _) = status.iter().find(|(_, status)| lived(status))?;
+        Some((agent.clone(), cause.clone()))
     }
 
-    fn log_why(&self, agent: &AgentId) {
+    fn log_why(&self, agent: &AgentId, cause: &EndCause) {
         let status = self.fleet.status();
         let Some(now) = status.get(agent) else { return };
-        let Some(cause) = &now.error else {
-            return; // It ended because somebody wanted it to.
+        let (level, what, cause) = match (now.state, &now.error) {
+            (ProcessState::Failed, Some(error)) => (Level::Error, "failed to start", error),
+            (ProcessState::Crashed, Some(error)) if now.restart_at.is_none() => {
+                (Level::Error, "crashed for good", error)
+            }
+            (_, Some(error)) => (Level::Error, "ended, and is started again", error),
+            (ProcessState::Stopped, None) if matches!(cause, EndCause::Exit { code: 0 }) => {
+                (Level::Info, "stopped by itself", cause)
+            }
+            // Somebody wanted it to end.
+            (_, None) => return,
         };
-        let what = match now.state {
-            ProcessState::Failed => "failed to start",
-            ProcessState::Crashed if now.restart_at.is_none() => "crashed for good",
-            _ => "ended, and is started again",
-        };
-        self.effects.log(agent, format!("{what}: {cause}"));
+        self.effects.log(agent, level, format!("{what}: {cause}"));
     }
 
     /// Routes change before anything else does: an incarnation that is withdrawn gets no new call while it drains.

@@ -111,8 +111,8 @@ impl Effects {
     }
 
     /// Whoever reads an agent's log finds there what became of it.
-    pub(crate) fn log(&self, agent: &AgentId, message: String) {
-        let line = line_of_ours(Level::Error, message);
+    pub(crate) fn log(&self, agent: &AgentId, level: Level, message: String) {
+        let line = line_of_ours(level, message);
         self.ground.logs.add(agent, line);
     }
 

@@ -155,6 +155,8 @@ fn a_clean_exit_is_no_crash() {
     assert_eq!(scene.call("done", &json!({})).status, 502);
     let process = scene.wait_until("done", "stopped");
     assert_eq!(process["restart_count"], 0);
+    let line = scene.wait_for_log("done", "stopped by itself: exited with code 0");
+    assert_eq!(line["level"], "INFO");
 }
 
 #[test]
