@@ -76,18 +76,6 @@ fn calls(calls: &Calls) -> Vec<Row> {
             Times,
         ),
         (
-            "calls through the supervisor ÷ uvicorn + FastAPI, 16 at a time",
-            ratio(Way::Uvicorn, 16),
-            AtLeast(2.5),
-            Times,
-        ),
-        (
-            "calls through the supervisor ÷ uvicorn + FastAPI, 1 at a time",
-            ratio(Way::Uvicorn, 1),
-            AtLeast(2.5),
-            Times,
-        ),
-        (
             "calls through the supervisor ÷ nginx to the same worker, 64 at a time",
             ratio(Way::Nginx, 64),
             AtLeast(1.0),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use super::connection::{Connection, ask};
 use super::statistics::{percentile, sorted};
@@ -82,19 +82,15 @@ pub(crate) async fn load(
     let call = Rc::new(call.clone());
     let begin = Instant::now() + WARM_UP;
     let end = begin + lasting;
-    let local = LocalSet::new();
     let mut loops = JoinSet::new();
     for _ in 0..connections {
-        loops.spawn_local_on(repeat(Rc::clone(&call), begin, end), &local);
+        loops.spawn_local(repeat(Rc::clone(&call), begin, end));
     }
-    let latencies = local.run_until(async {
-        let mut all = vec![];
-        while let Some(ended) = loops.join_next().await {
-            all.extend(ended.context("a loop of the load panicked")??);
-        }
-        anyhow::Ok(all)
-    });
-    let latencies = sorted(latencies.await?);
+    let mut latencies = vec![];
+    while let Some(ended) = loops.join_next().await {
+        latencies.extend(ended.context("a loop of the load panicked")??);
+    }
+    let latencies = sorted(latencies);
     Ok(Sample {
         calls: latencies.len(),
         per_second: latencies.len() as f64 / lasting.as_secs_f64(),

@@ -6,23 +6,28 @@ use super::goals::{Goal, Unit, Wanted};
 use super::harness::Frames;
 use super::idle::{Idle, Memory};
 use super::machine::Machine;
-use super::peers::Way;
+use super::peers::{Missing, Way};
 use super::statistics::Spread;
 use super::table::{Align, Table};
 
 pub(crate) fn tables(findings: &Findings) -> Vec<Table> {
     let measured = &findings.measured;
-    vec![
-        against_goals(&findings.goals),
-        throughput(&measured.calls),
-        latency(&measured.calls),
-        cpu(&measured.calls),
+    let calls = &measured.calls;
+    let mut tables = vec![against_goals(&findings.goals)];
+    if !calls.missing.is_empty() {
+        tables.push(missing(&calls.missing));
+    }
+    tables.extend([
+        throughput(calls),
+        latency(calls),
+        cpu(calls),
         frames(&measured.harness),
         times(measured),
-        memory(&measured.idle, &measured.calls),
+        memory(&measured.idle, calls),
         size(measured),
         machine(&measured.machine),
-    ]
+    ]);
+    tables
 }
 
 fn against_goals(goals: &[Goal]) -> Table {
@@ -67,18 +72,24 @@ fn throughput(calls: &Calls) -> Table {
             milliseconds(it.p99_us / 1e3),
         ]
     };
-    let missing = calls.missing.iter();
-    let missing = missing.map(|it| {
-        vec![
-            it.way.words().to_owned(),
-            format!("not measured: {}", it.reason),
-        ]
-    });
     Table {
         title: "Calls, as many as go",
         cells: Align::Right,
         columns: vec!["way", "÷ uvicorn", "÷ nginx", "calls/s", "p50", "p99"],
-        rows: calls.throughput.iter().map(row).chain(missing).collect(),
+        rows: calls.throughput.iter().map(row).collect(),
+    }
+}
+
+fn missing(missing: &[Missing]) -> Table {
+    let row = |it: &Missing| {
+        let reason = it.reason.lines().next().unwrap_or_default();
+        vec![it.way.words().to_owned(), reason.to_owned()]
+    };
+    Table {
+        title: "Not measured",
+        cells: Align::Left,
+        columns: vec!["way", "why"],
+        rows: missing.iter().map(row).collect(),
     }
 }
 
