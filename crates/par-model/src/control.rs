@@ -59,6 +59,8 @@ pub struct CallLimits {
     pub concurrency: u32,
     /// Calls that wait for one of those places.
     pub queue: u32,
+    /// Streaming answers of the agent's application and WebSockets at one time.
+    pub streams: u32,
     /// Deadline of a call that names none.
     pub deadline: Duration,
     /// Largest JSON body of a call or answer, in bytes.
@@ -70,6 +72,7 @@ impl Default for CallLimits {
         Self {
             concurrency: 64,
             queue: 1024,
+            streams: 1024,
             deadline: Duration::from_secs(60),
             body: 64 << 20,
         }

@@ -104,6 +104,10 @@ pub enum FrameError {
     UnknownKind(u8),
     #[error("a frame of {0} bytes is larger than the limit")]
     TooLarge(usize),
+    #[error("a call was answered more than once")]
+    OutOfTurn,
+    #[error("the agent does not read what it is sent")]
+    NotRead,
     #[error("a frame ends too early")]
     Truncated,
     #[error("the channel to the agent broke")]

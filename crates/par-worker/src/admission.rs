@@ -13,16 +13,20 @@ pub(crate) struct Admission {
     places: Arc<Semaphore>,
     waiting: Cell<u32>,
     limits: CallLimits,
-    /// Bytes of JSON bodies that may be in memory at one time, in KiB.
+    /// Bytes of JSON bodies and answers that may be in memory at one time, in KiB.
     memory: Arc<Semaphore>,
+    /// Answers of the application that stream, and WebSockets: they live long and work little.
+    streams: Arc<Semaphore>,
 }
 
 /// A call that is worked on, until this is dropped.
+#[derive(Debug)]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
 /// Memory that a body takes, until this is dropped.
+#[derive(Debug)]
 pub(crate) struct Memory {
     all: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
@@ -65,6 +69,7 @@ impl Admission {
             waiting: Cell::new(0),
             limits,
             memory: Arc::new(Semaphore::new(memory.min(Semaphore::MAX_PERMITS))),
+            streams: Arc::new(Semaphore::new(limits.streams as usize)),
         })
     }
 
@@ -97,6 +102,13 @@ impl Admission {
         let _waiting = Waiting::new(&self.waiting);
         let permit = Arc::clone(&self.places).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
+        Ok(Place { _permit: permit })
+    }
+
+    /// A place among the streams, for a call whose answer has begun; refused when there are too many.
+    pub(crate) fn stream(&self) -> Result<Place, CallError> {
+        let permit = Arc::clone(&self.streams).try_acquire_owned();
+        let permit = permit.map_err(|_| CallError::Overloaded)?;
         Ok(Place { _permit: permit })
     }
 

@@ -58,6 +58,21 @@ impl Word {
     }
 }
 
+impl Word {
+    /// Ends after `within`, or when the supervisor is gone: then nobody is left to be patient for.
+    pub(crate) async fn patience(&mut self, within: Duration) {
+        let gone = async {
+            let now = self
+                .supervisor
+                .wait_for(|ending| *ending == Ending::Now)
+                .await;
+            drop(now);
+        };
+        // Either way patience is over.
+        let _gone_or_elapsed = tokio::time::timeout(within, gone).await;
+    }
+}
+
 async fn by_supervisor(ending: &mut watch::Receiver<Ending>) -> Duration {
     // A sender that is gone is a supervisor that is gone.
     let told = ending.wait_for(|ending| *ending != Ending::No).await;

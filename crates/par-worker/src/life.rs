@@ -195,7 +195,8 @@ impl Life {
         let cause = match told {
             Err(ended) => ended,
             Ok(told) => {
-                self.drain(&serving, told.within, &mut agent, &mut errands)
+                let patience = word.patience(told.within);
+                self.drain(&serving, patience, &mut agent, &mut errands)
                     .await;
                 self.say_goodbye(&mut agent, &mut errands).await;
                 told.cause
@@ -218,42 +219,37 @@ impl Life {
         loop {
             let frame = tokio::select! {
                 frame = agent.unasked.recv() => frame,
-                status = agent.child.wait() => return Err(process::cause_of(status)),
+                status = agent.child.wait() => {
+                    let broken = agent.broken_protocol().await;
+                    return Err(broken.unwrap_or_else(|| process::cause_of(status)));
+                }
                 come = &mut until => return Ok(come),
             };
             match frame {
                 Some(frame) => errands.run(frame, &agent.channel),
-                // The channel is closed; the exit says why.
-                None => return Err(self.last_exit(agent).await),
+                None => {
+                    self.front.withdraw();
+                    return Err(agent.broken_or_exited().await);
+                }
             }
         }
     }
 
-    /// An agent that closed its channel has nothing more to do here.
-    async fn last_exit(&self, agent: &mut Agent) -> EndCause {
-        match timeout(GOODBYE, agent.exited()).await {
-            Ok(cause) => cause,
-            Err(_elapsed) => EndCause::Worker {
-                reason: "the agent closed its channel and went on".to_owned(),
-            },
-        }
-    }
-
-    /// Waits until no call is in flight, at most `within`. Those that are may still call other agents.
+    /// Waits until no call is in flight, as long as there is patience. Those that are may still call other agents.
     async fn drain(
         &self,
         serving: &Serving,
-        within: Duration,
+        patience: impl Future<Output = ()>,
         agent: &mut Agent,
         errands: &mut Errands,
     ) {
         let idle = self.attend(agent, errands, serving.admission.idle());
-        if timeout(within, idle).await.is_err() {
-            let left = serving.admission.in_flight();
-            self.reporter.say(
-                Level::Warning,
-                format!("{left} calls were still in flight at the end"),
-            );
+        tokio::select! {
+            _idle_or_ended = idle => {}
+            () = patience => {
+                let left = serving.admission.in_flight();
+                self.reporter.say(Level::Warning, format!("{left} calls were still in flight at the end"));
+            }
         }
     }
 

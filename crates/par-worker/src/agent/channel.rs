@@ -16,9 +16,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::codec::Decoder as _;
 
 use super::exchange::{Exchange, Inbox};
+use crate::admission::Place;
 
 /// Bytes that may wait for the agent to read before those who send large bodies have to wait.
 const HIGH_WATER: usize = 1 << 20;
+/// What no agent that reads can let pile up: all that waits politely, and the largest body.
+const FLOOD: usize = HIGH_WATER + frame::MAX_BODY + (16 << 20);
 const READ_BUFFER: usize = 64 << 10;
 
 /// What the channel ended with, for the calls that were under way.
@@ -29,9 +32,19 @@ pub(crate) struct Channel {
     out: RefCell<BytesMut>,
     filled: Notify,
     drained: Notify,
-    inboxes: RefCell<HashMap<u32, Rc<Inbox>>>,
+    calls: RefCell<HashMap<u32, Call>>,
+    flooded: Notify,
     last_id: Cell<u32>,
     gone: Cell<bool>,
+}
+
+/// A call as the channel knows it.
+enum Call {
+    UnderWay(Rc<Inbox>),
+    /// Its caller has left; its place is taken until the agent says that it is over.
+    Cancelled {
+        _place: Option<Place>,
+    },
 }
 
 /// The two halves that move bytes, and the frames that belong to no call of ours.
@@ -49,7 +62,8 @@ pub(crate) fn open(stream: UnixStream, unasked: mpsc::Sender<Frame>) -> (Rc<Chan
         out: RefCell::default(),
         filled: Notify::new(),
         drained: Notify::new(),
-        inboxes: RefCell::default(),
+        calls: RefCell::default(),
+        flooded: Notify::new(),
         last_id: Cell::new(0),
         gone: Cell::new(false),
     });
@@ -65,30 +79,42 @@ pub(crate) fn open(stream: UnixStream, unasked: mpsc::Sender<Frame>) -> (Rc<Chan
 impl Channel {
     /// Begins a call that was made after `hops` agents had called each other. Its id is not in use, and not 0.
     pub(crate) fn begin(self: &Rc<Self>, hops: u32) -> Exchange {
-        let mut inboxes = self.inboxes.borrow_mut();
+        let mut calls = self.calls.borrow_mut();
         let mut id = self.last_id.get();
         loop {
             id = id.wrapping_add(1) & !OUTBOUND_BIT;
-            if id != 0 && !inboxes.contains_key(&id) {
+            if id != 0 && !calls.contains_key(&id) {
                 break;
             }
         }
         self.last_id.set(id);
         let inbox = Rc::new(Inbox::new(hops));
-        inboxes.insert(id, Rc::clone(&inbox));
+        calls.insert(id, Call::UnderWay(Rc::clone(&inbox)));
         Exchange::new(Rc::clone(self), id, inbox)
     }
 
     /// How many agents had called each other when call `id` was made; 0 for one that is over.
     pub(crate) fn hops(&self, id: u32) -> u32 {
-        self.inboxes
-            .borrow()
-            .get(&id)
-            .map_or(0, |inbox| inbox.hops())
+        match self.calls.borrow().get(&id) {
+            Some(Call::UnderWay(inbox)) => inbox.hops(),
+            _ => 0,
+        }
     }
 
     pub(crate) fn forget(&self, id: u32) {
-        self.inboxes.borrow_mut().remove(&id);
+        self.calls.borrow_mut().remove(&id);
+    }
+
+    /// Tells the agent that nobody waits for call `id` any more.
+    pub(crate) fn cancel(&self, id: u32, place: Option<Place>) {
+        if self.gone.get() {
+            return self.forget(id);
+        }
+        self.calls
+            .borrow_mut()
+            .insert(id, Call::Cancelled { _place: place });
+        self.put(id, Kind::Cancel, &[])
+            .expect("an empty frame is never too large");
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -100,7 +126,11 @@ impl Channel {
         if self.gone.get() {
             return Ok(()); // Whoever waits for the answer is told by its inbox.
         }
-        frame::put(&mut self.out.borrow_mut(), id, kind, parts)?;
+        let mut out = self.out.borrow_mut();
+        frame::put(&mut out, id, kind, parts)?;
+        if out.len() > FLOOD {
+            self.flooded.notify_one();
+        }
         self.filled.notify_one();
         Ok(())
     }
@@ -117,8 +147,10 @@ impl Channel {
         self.gone.set(true);
         self.drained.notify_waiters();
         self.filled.notify_one();
-        for inbox in self.inboxes.borrow().values() {
-            inbox.close();
+        for call in self.calls.borrow().values() {
+            if let Call::UnderWay(inbox) = call {
+                inbox.close();
+            }
         }
     }
 }
@@ -135,6 +167,7 @@ impl Pump {
         let ended = tokio::select! {
             ended = receive(&channel, read, unasked) => ended,
             ended = send(&channel, write) => ended,
+            () = channel.flooded.notified() => Err(FrameError::NotRead),
         };
         channel.close();
         ended
@@ -180,10 +213,15 @@ fn deliver(channel: &Channel, frame: Frame) -> Result<Option<Frame>, FrameError>
     if frame.id == 0 || frame.id & OUTBOUND_BIT != 0 {
         return Ok(Some(frame));
     }
-    // A call that was given up may still be answered: late news.
-    let Some(inbox) = channel.inboxes.borrow().get(&frame.id).cloned() else {
-        return Ok(None);
+    let inbox = match channel.calls.borrow().get(&frame.id) {
+        Some(Call::UnderWay(inbox)) => Some(Rc::clone(inbox)),
+        _ => None,
     };
-    inbox.receive(frame)?;
+    match inbox {
+        Some(inbox) => inbox.receive(frame)?,
+        // The end of a cancelled call; anything else is late news.
+        None if matches!(frame.kind, Kind::Result | Kind::Error) => channel.forget(frame.id),
+        None => {}
+    }
     Ok(None)
 }

@@ -66,7 +66,8 @@ impl Errands {
         }
         let hops = channel.hops(call.parent()) + 1;
         if hops > headers::MAX_HOPS {
-            return Err(CallError::TooManyHops(headers::MAX_HOPS).to_string());
+            outbound::answer(channel, call.id, &CallError::TooManyHops(headers::MAX_HOPS));
+            return Ok(());
         }
         let id = call.id;
         let work = call.perform(supervisor, hops, self.limits.deadline, Rc::clone(channel));

@@ -10,6 +10,7 @@ use bytes::{Buf as _, Bytes};
 use par_protocol::frame::{self, Frame, FrameError, INITIAL_CREDIT, Kind, MAX_CHUNK};
 
 use super::channel::{Channel, Gone};
+use crate::admission::Place;
 
 /// What has come for a call and was not yet taken.
 pub(crate) struct Inbox {
@@ -22,7 +23,12 @@ pub(crate) struct Inbox {
     granted: Cell<u64>,
     closed: Cell<bool>,
     hops: u32,
+    /// Frames that came and are no chunks.
+    heads: Cell<u32>,
 }
+
+/// A head, a close, an end, and one to spare.
+const MOST_HEADS: u32 = 4;
 
 impl Inbox {
     pub(crate) fn new(hops: u32) -> Self {
@@ -34,6 +40,7 @@ impl Inbox {
             granted: Cell::new(INITIAL_CREDIT.into()),
             closed: Cell::new(false),
             hops,
+            heads: Cell::new(0),
         }
     }
 
@@ -56,7 +63,9 @@ impl Inbox {
                 }
                 self.granted.set(self.granted.get().saturating_sub(length));
             }
-            _ => {}
+            // A call has one head and one end; what says more floods us.
+            _ if self.heads.get() >= MOST_HEADS => return Err(FrameError::OutOfTurn),
+            _ => self.heads.set(self.heads.get() + 1),
         }
         self.frames.borrow_mut().push_back(frame);
         wake(&self.reader);
@@ -88,6 +97,8 @@ pub(crate) struct Exchange {
     /// Chunk bytes taken since the last credit that we gave.
     taken: u32,
     ended: bool,
+    /// Given back when the agent is done with the call, which may be after its caller has left.
+    place: Option<Place>,
 }
 
 impl Exchange {
@@ -98,7 +109,13 @@ impl Exchange {
             inbox,
             taken: 0,
             ended: false,
+            place: None,
         }
+    }
+
+    /// The call takes this place until the agent is done with it.
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     pub(crate) fn put(&self, kind: Kind, parts: &[&[u8]]) -> Result<(), FrameError> {
@@ -151,12 +168,11 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.channel.forget(self.id);
         self.inbox.close();
-        if !self.ended {
-            self.channel
-                .put(self.id, Kind::Cancel, &[])
-                .expect("an empty frame is never too large");
+        if self.ended {
+            self.channel.forget(self.id);
+        } else {
+            self.channel.cancel(self.id, self.place.take());
         }
     }
 }

@@ -19,6 +19,8 @@ pub(crate) async fn collect(mut from: impl AsyncRead + Unpin, stream: Stream, re
     let mut piece = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
         lines.feed(&piece[..length], |line| report(&reporter, stream, line));
+        // Let what was said be told before more is heard: a burst is not a flood.
+        tokio::task::yield_now().await;
     }
     lines.finish(|line| report(&reporter, stream, line));
 }

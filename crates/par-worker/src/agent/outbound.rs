@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use par_model::CallError;
 use par_model::control::WorkerSpec;
 use par_model::headers::{HOPS, REQUEST_TIMEOUT};
 use par_protocol::frame::{self, Frame, Kind};
@@ -16,6 +17,8 @@ use tokio::time::timeout;
 
 use super::channel::Channel;
 
+/// However long an agent wants to wait.
+const LONGEST_CALL: Duration = Duration::from_secs(24 * 3600);
 /// Largest answer of another agent, in bytes.
 const LARGEST_ANSWER: usize = 64 << 20;
 
@@ -72,7 +75,7 @@ impl OutboundCall {
             .head
             .timeout_seconds
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let limit = asked.unwrap_or(longest);
+        let limit = asked.unwrap_or(longest).min(LONGEST_CALL);
         let answered = match timeout(limit, self.ask(&supervisor, hops, limit)).await {
             Ok(Ok((status, body))) => {
                 channel.room().await;
@@ -135,6 +138,14 @@ where
             ask.await
         }
     }
+}
+
+/// Answers an outbound call as the agent that was called would have.
+pub(crate) fn answer(channel: &Channel, id: u32, error: &CallError) {
+    let (status, body) = (error.http_status().to_be_bytes(), error.to_json());
+    channel
+        .put(id, Kind::Result, &[&status, body.as_bytes()])
+        .expect("a refusal is smaller than the largest frame");
 }
 
 /// Tells the agent that its call cannot be made.

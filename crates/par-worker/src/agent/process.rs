@@ -4,18 +4,24 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use par_model::control::EndCause;
 use par_model::log::Stream;
-use par_protocol::frame::{Frame, Kind};
+use par_protocol::frame::{Frame, FrameError, Kind};
 use par_protocol::harness::{Failure, Load, Ready};
 use par_sandbox::{AgentCommand, AgentProcess, Confinement, Target};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::channel::{self, Channel, Pump};
 use super::logs;
 use crate::reports::Reporter;
 
+/// For what an agent said before it ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// For an agent that closed its channel to end.
+const LAST_EXIT: Duration = Duration::from_secs(3);
 /// Frames of the agent's own that may wait to be handled.
 const WAITING_FRAMES: usize = 256;
 
@@ -26,7 +32,7 @@ pub(crate) struct Agent {
     pub(crate) channel: std::rc::Rc<Channel>,
     pub(crate) unasked: mpsc::Receiver<Frame>,
     /// Ends when the agent closes its end.
-    pub(crate) pump: tokio::task::JoinHandle<Result<(), par_protocol::FrameError>>,
+    pub(crate) pump: tokio::task::JoinHandle<Result<(), FrameError>>,
     /// End when the agent, and all that it started, have closed their output.
     pub(crate) output: [tokio::task::JoinHandle<()>; 2],
 }
@@ -89,17 +95,51 @@ impl Agent {
             tokio::select! {
                 frame = self.unasked.recv() => match frame {
                     Some(frame) => if let Some(answer) = first_word(&frame) { return answer } else { on_other(frame) },
-                    None => return Err(self.exited().await),
+                    None => return Err(self.broken_or_exited().await),
                 },
                 status = self.child.wait() => {
-                    // What it said before it ended may still be on its way.
-                    while let Some(frame) = self.unasked.recv().await {
-                        if let Some(answer) = first_word(&frame) { return answer }
-                    }
-                    return Err(cause_of(status));
+                    let last_words = timeout(LAST_WORDS, self.first_word_left()).await;
+                    return last_words.ok().flatten().unwrap_or_else(|| Err(cause_of(status)));
                 }
             }
         }
+    }
+
+    /// What it said before it ended may still be on its way. Somebody else may hold its channel open.
+    async fn first_word_left(&mut self) -> Option<Result<Ready, EndCause>> {
+        loop {
+            let frame = self.unasked.recv().await?;
+            if let Some(answer) = first_word(&frame) {
+                return Some(answer);
+            }
+        }
+    }
+
+    /// How the agent broke the protocol, if it did.
+    pub(crate) async fn broken_protocol(&mut self) -> Option<EndCause> {
+        if !self.pump.is_finished() {
+            return None;
+        }
+        match (&mut self.pump).await {
+            // A channel that breaks is a process that ends, and that has its own cause.
+            Ok(Ok(()) | Err(FrameError::Io(_))) | Err(_) => None,
+            Ok(Err(error)) => Some(EndCause::Worker {
+                reason: format!("the agent broke the protocol: {error}"),
+            }),
+        }
+    }
+
+    /// Why an agent whose channel is closed ends, or has to.
+    pub(crate) async fn broken_or_exited(&mut self) -> EndCause {
+        if let Some(cause) = self.broken_protocol().await {
+            return cause;
+        }
+        let went_on = |_| EndCause::Worker {
+            reason: "the agent closed its channel and went on".to_owned(),
+        };
+        timeout(LAST_EXIT, self.exited())
+            .await
+            .unwrap_or_else(went_on)
     }
 
     /// Waits for the end of the process.

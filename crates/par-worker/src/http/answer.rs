@@ -6,13 +6,23 @@ use http::{HeaderValue, Response, StatusCode};
 use par_model::CallError;
 use serde::Serialize;
 
-use super::body::Answer;
+use super::body::{Answer, Whole};
+use crate::admission::Memory;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// JSON text as it is.
 pub(crate) fn json_text(status: StatusCode, text: Bytes) -> Response<Answer> {
-    let mut response = Response::new(Answer::Whole(Some(text)));
+    remembered_json(status, text, None)
+}
+
+/// JSON text that takes `memory` until the client has taken it.
+pub(crate) fn remembered_json(
+    status: StatusCode,
+    text: Bytes,
+    memory: Option<Memory>,
+) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Whole::new(text, memory)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
@@ -44,7 +54,7 @@ pub(crate) fn wrong_method(allowed: &'static str) -> Response<Answer> {
 }
 
 pub(crate) fn empty(status: StatusCode) -> Response<Answer> {
-    let mut response = Response::new(Answer::Whole(None));
+    let mut response = Response::new(Answer::empty());
     *response.status_mut() = status;
     response
 }

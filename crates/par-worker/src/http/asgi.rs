@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::header::TRANSFER_ENCODING;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -46,10 +46,13 @@ async fn answered(
     let (parts, body) = request.into_parts();
     let head = head_of(&parts, door, body.is_end_stream(), false);
     let mut exchange = begin(serving, &head, hops(&parts.headers))?;
+    exchange.hold(place);
     let upload = (!head.end).then(|| spawn_local(upload(exchange.sender(), body)).abort_handle());
     let guard = UploadGuard(upload);
     let start = start_of(serving, &mut exchange, limit).await?;
-    let stream = AgentStream::new(exchange, Framing::Raw, None, place).with_upload(guard.disarm());
+    // What streams from here on may live long; it makes room for calls.
+    exchange.hold(serving.admission.stream()?);
+    let stream = AgentStream::new(exchange, Framing::Raw, None).with_upload(guard.disarm());
     response(start, stream)
 }
 
@@ -131,7 +134,17 @@ pub(crate) fn put_headers(
         };
         let name = HeaderName::try_from(name.as_str()).map_err(|_| invalid())?;
         let value = HeaderValue::from_bytes(&latin1(&value)).map_err(|_| invalid())?;
-        if !CONNECTION_HEADERS.contains(&name.as_str()) {
+        if CONNECTION_HEADERS.contains(&name.as_str()) {
+            continue;
+        }
+        if name == CONTENT_LENGTH && target.get(&name).is_some_and(|known| *known != value) {
+            return Err(CallError::Handler(
+                "the application answered two lengths".to_owned(),
+            ));
+        }
+        if name == CONTENT_LENGTH {
+            target.insert(name, value);
+        } else {
             target.append(name, value);
         }
     }

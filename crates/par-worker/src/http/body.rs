@@ -11,14 +11,36 @@ use par_protocol::frame::{CHUNK_LAST, CHUNK_MORE, CHUNK_TRAILERS, Frame, Kind, s
 use par_protocol::harness::Failure;
 use tokio::task::AbortHandle;
 
-use crate::admission::Place;
+use crate::admission::Memory;
 use crate::agent::Exchange;
 
 pub(crate) enum Answer {
-    Whole(Option<Bytes>),
+    Whole(Whole),
     Streamed(Box<AgentStream>),
     Other(http_body_util::combinators::UnsyncBoxBody<Bytes, StreamError>),
 }
+
+/// An answer that is there, and the memory that it takes until the client has taken it.
+pub(crate) struct Whole {
+    rest: Bytes,
+    _memory: Option<Memory>,
+}
+
+impl Whole {
+    pub(crate) fn new(bytes: Bytes, memory: Option<Memory>) -> Self {
+        Self {
+            rest: bytes,
+            _memory: memory,
+        }
+    }
+
+    /// Goes out in pieces: what waits for a slow client waits here, where it is counted.
+    fn next(&mut self) -> Option<Bytes> {
+        (!self.rest.is_empty()).then(|| self.rest.split_to(self.rest.len().min(PIECE)))
+    }
+}
+
+const PIECE: usize = 64 << 10;
 
 /// Why a stream broke off. The client's connection is cut, so that it cannot be taken for a clean end.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +56,12 @@ pub(crate) enum StreamError {
 impl From<Infallible> for StreamError {
     fn from(never: Infallible) -> Self {
         match never {}
+    }
+}
+
+impl Answer {
+    pub(crate) fn empty() -> Self {
+        Self::Whole(Whole::new(Bytes::new(), None))
     }
 }
 
@@ -87,16 +115,10 @@ pub(crate) struct AgentStream {
     ended: bool,
     /// Sends the request's body; pointless when the answer is over.
     upload: Option<AbortHandle>,
-    _place: Place,
 }
 
 impl AgentStream {
-    pub(crate) fn new(
-        exchange: Exchange,
-        framing: Framing,
-        first: Option<Frame>,
-        place: Place,
-    ) -> Self {
+    pub(crate) fn new(exchange: Exchange, framing: Framing, first: Option<Frame>) -> Self {
         Self {
             exchange,
             framing,
@@ -104,7 +126,6 @@ impl AgentStream {
             within_item: false,
             ended: false,
             upload: None,
-            _place: place,
         }
     }
 
@@ -229,7 +250,7 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<BodyFrame<Bytes>, StreamError>>> {
         match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(BodyFrame::data(bytes)))),
+            Self::Whole(whole) => Poll::Ready(whole.next().map(|piece| Ok(BodyFrame::data(piece)))),
             Self::Streamed(stream) => Pin::new(stream).poll_frame(cx),
             Self::Other(body) => Pin::new(body).poll_frame(cx),
         }
@@ -237,7 +258,7 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(bytes) => bytes.is_none(),
+            Self::Whole(whole) => whole.rest.is_empty(),
             Self::Streamed(stream) => stream.is_end_stream(),
             Self::Other(body) => body.is_end_stream(),
         }
@@ -245,9 +266,8 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Self::Whole(whole) => SizeHint::with_exact(whole.rest.len() as u64),
+
             Self::Streamed(_) => SizeHint::default(),
             Self::Other(body) => body.size_hint(),
         }

@@ -11,16 +11,20 @@ use par_model::headers::REQUEST_TIMEOUT;
 use par_model::{CallError, headers};
 use par_protocol::frame::{CHUNK_MORE, Frame, Kind, split_chunk};
 use par_protocol::harness::{Failure, FailureKind};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::answer;
 use super::body::{AgentStream, Answer, Framing, StreamError};
-use crate::admission::{Admission, Memory, Place};
+use crate::admission::{Admission, Memory};
 use crate::agent::Exchange;
 use crate::serving::Serving;
 
 /// Longest deadline that a caller may ask for.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// Between two pieces of a body.
+const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 
 /// Calls `export` (empty: invoke) with the request's body.
 pub(crate) async fn call(
@@ -32,11 +36,13 @@ pub(crate) async fn call(
     let framing = wanted_framing(request.headers());
     let hops = hops(request.headers());
     let work = async {
-        let place = serving.admission.enter().await?;
+        // The body first: who sends it slowly takes nobody's place.
         let (body, _memory) = read_body(request, &serving.admission).await?;
-        let exchange = begin(serving, export, &body, hops).await?;
+        let place = serving.admission.enter().await?;
+        let mut exchange = begin(serving, export, &body, hops).await?;
+        exchange.hold(place);
         drop(body);
-        first_answer(serving, exchange, place, framing).await
+        first_answer(serving, exchange, framing).await
     };
     timeout(limit, work)
         .await
@@ -67,21 +73,20 @@ async fn begin(
 async fn first_answer(
     serving: &Serving,
     mut exchange: Exchange,
-    place: Place,
     framing: Option<Framing>,
 ) -> Result<Response<Answer>, CallError> {
     let frame = serving.next(&mut exchange).await?;
     match (frame.kind, framing) {
         (Kind::Result, _) if !frame.body.is_empty() => {
             exchange.finish();
-            Ok(answer::json_text(StatusCode::OK, frame.body))
+            whole(serving, frame.body)
         }
         (Kind::Error, _) => {
             exchange.finish();
             Err(failure(&frame.body))
         }
         // A generator, which may have ended without an item.
-        (Kind::Chunk | Kind::Result, Some(framing)) => Ok(stream(exchange, frame, place, framing)),
+        (Kind::Chunk | Kind::Result, Some(framing)) => Ok(stream(exchange, frame, framing)),
         (Kind::Chunk | Kind::Result, None) => collect(serving, exchange, frame).await,
         _ => Err(CallError::Handler(
             "the agent answered out of turn".to_owned(),
@@ -89,8 +94,8 @@ async fn first_answer(
     }
 }
 
-fn stream(exchange: Exchange, first: Frame, place: Place, framing: Framing) -> Response<Answer> {
-    let stream = AgentStream::new(exchange, framing, Some(first), place);
+fn stream(exchange: Exchange, first: Frame, framing: Framing) -> Response<Answer> {
+    let stream = AgentStream::new(exchange, framing, Some(first));
     let mut response = Response::new(Answer::Streamed(Box::new(stream)));
     let headers = response.headers_mut();
     headers.insert(
@@ -103,6 +108,13 @@ fn stream(exchange: Exchange, first: Frame, place: Place, framing: Framing) -> R
     );
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+/// An answer that is counted for as long as its client takes to read it.
+fn whole(serving: &Serving, json: Bytes) -> Result<Response<Answer>, CallError> {
+    let mut memory = serving.admission.memory();
+    memory.grow(json.len() as u64)?;
+    Ok(answer::remembered_json(StatusCode::OK, json, Some(memory)))
 }
 
 /// All items of a generator as one JSON list.
@@ -143,7 +155,7 @@ async fn collect(
     }
     exchange.finish();
     list.extend_from_slice(b"]");
-    Ok(answer::json_text(StatusCode::OK, list.freeze()))
+    whole(serving, list.freeze())
 }
 
 fn failure(body: &[u8]) -> CallError {
@@ -181,16 +193,19 @@ async fn read_body(
     }
     let mut body = request.into_body();
     let mut memory = admission.memory();
-    memory.grow(announced.unwrap_or_default())?;
     let mut whole: Option<BytesMut> = None;
     let mut first = Bytes::new();
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = timeout(LONGEST_SILENCE, body.frame())
+        .await
+        .map_err(silent)?
+    {
         let frame =
             frame.map_err(|error| CallError::BadRequest(format!("the body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
         if first.is_empty() && whole.is_none() {
+            memory.grow(data.len() as u64)?;
             first = data;
             continue;
         }
@@ -202,6 +217,12 @@ async fn read_body(
         memory.grow(whole.len() as u64)?;
     }
     Ok((whole.map_or(first, BytesMut::freeze), memory))
+}
+
+fn silent(_: Elapsed) -> CallError {
+    CallError::BadRequest(format!(
+        "the body broke off: nothing came for {LONGEST_SILENCE:?}"
+    ))
 }
 
 /// What the caller asks for with `x-request-timeout`, else the agent's own deadline.

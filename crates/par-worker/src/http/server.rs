@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,7 +20,11 @@ use super::front::Front;
 
 /// Connections at one time, through both doors together.
 const MOST_CONNECTIONS: usize = 4096;
+/// More than the supervisor lets pass, which adds some of its own.
+const MOST_HEADERS: usize = 160;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a client that takes nothing of its answer, in milliseconds; then its connection is cut.
+const LONGEST_STALL: u32 = 120_000;
 /// After an error that is not the client's, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -88,6 +93,7 @@ impl Listener {
             Self::Tcp { listener, local } => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                set_tcp_user_timeout(&stream, LONGEST_STALL)?;
                 Ok((
                     Either::Left(stream),
                     Door::Public {
@@ -150,6 +156,7 @@ async fn serve(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MOST_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);

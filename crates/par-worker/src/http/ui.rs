@@ -164,7 +164,7 @@ fn to_the_folder() -> Response<Answer> {
 }
 
 fn without_body(mut response: Response<Answer>) -> Response<Answer> {
-    *response.body_mut() = Answer::Whole(None);
+    *response.body_mut() = Answer::empty();
     response
 }
 

@@ -17,6 +17,7 @@ use par_protocol::frame::{CHUNK_MORE, CHUNK_TEXT, Kind, split_chunk};
 use par_protocol::harness::{Disconnect, HttpResponse};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -27,7 +28,6 @@ use super::asgi::{begin, head, head_of, put_headers};
 use super::body::Answer;
 use super::call::{deadline, hops};
 use super::door::Door;
-use crate::admission::Place;
 use crate::agent::Exchange;
 use crate::agent::exchange::ChunkSender;
 use crate::serving::Serving;
@@ -54,14 +54,12 @@ pub(crate) async fn open(
     let (parts, _no_body) = request.into_parts();
     let offered = async {
         let place = serving.admission.enter().await?;
-        let exchange = begin(
-            serving,
-            &head_of(&parts, door, true, true),
-            hops(&parts.headers),
-        )?;
-        verdict(serving, exchange, place).await
+        let head = head_of(&parts, door, true, true);
+        let mut exchange = begin(serving, &head, hops(&parts.headers))?;
+        exchange.hold(place);
+        verdict(serving, exchange).await
     };
-    let (answered, exchange, place) = timeout(limit, offered)
+    let (answered, mut exchange) = timeout(limit, offered)
         .await
         .unwrap_or(Err(CallError::DeadlineExceeded(limit)))?;
     match answered {
@@ -70,6 +68,7 @@ pub(crate) async fn open(
             headers,
         } => {
             let response = accepted(&parts, subprotocol, headers)?;
+            exchange.hold(serving.admission.stream()?);
             tokio::task::spawn_local(async move {
                 // A client that leaves during the handshake cancels the call by dropping it.
                 if let Ok(upgraded) = upgraded.await {
@@ -81,7 +80,7 @@ pub(crate) async fn open(
                         Role::Server,
                         Some(config),
                     );
-                    converse(socket.await, exchange, place).await;
+                    converse(socket.await, exchange).await;
                 }
             });
             Ok(response)
@@ -101,11 +100,10 @@ pub(crate) async fn open(
 async fn verdict(
     serving: &Serving,
     mut exchange: Exchange,
-    place: Place,
-) -> Result<(HttpResponse, Exchange, Place), CallError> {
+) -> Result<(HttpResponse, Exchange), CallError> {
     let frame = serving.next(&mut exchange).await?;
     if frame.kind == Kind::Http {
-        return Ok((head(&frame)?, exchange, place));
+        return Ok((head(&frame)?, exchange));
     }
     exchange.finish();
     Err(CallError::Handler(
@@ -146,46 +144,74 @@ type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 type Sink = SplitSink<Socket, Message>;
 
 /// Both directions run side by side: neither waits for the other, or two full windows could wait for ever.
-async fn converse(socket: Socket, mut exchange: Exchange, place: Place) {
-    let _held_until_the_end = place;
+async fn converse(socket: Socket, mut exchange: Exchange) {
     let (mut sink, stream) = socket.split();
     let sender = exchange.sender();
     let parting = tokio::select! {
         parting = incoming(stream, sender) => parting,
         goodbye = outgoing(&mut sink, &mut exchange) => match goodbye {
             Some(goodbye) => return say(&mut sink, goodbye).await,
-            None => ABNORMAL,
+            None => Parting::Left(ABNORMAL),
         },
     };
-    let Some(parting) = parting else {
-        return say(&mut sink, farewell(CloseCode::Error, "the agent ended")).await;
+    let disconnect = match parting {
+        Parting::Left(disconnect) => {
+            // A close frame is answered by closing our side.
+            let _either_way = timeout(CLEANING_UP, sink.close()).await;
+            disconnect
+        }
+        Parting::Refused(code) => {
+            say(&mut sink, farewell(code, "the message was refused")).await;
+            Disconnect {
+                code: code.into(),
+                reason: String::new(),
+            }
+        }
+        Parting::AgentGone => {
+            return say(&mut sink, farewell(CloseCode::Error, "the agent ended")).await;
+        }
     };
-    let json = serde_json::to_vec(&parting).expect("a parting is plain JSON");
+    let json = serde_json::to_vec(&disconnect).expect("a parting is plain JSON");
     if exchange.put(Kind::Http, &[&json]).is_ok() {
         // The application has a while to clean up; then it is cancelled.
         let _ended_or_late = timeout(CLEANING_UP, last_word(&mut exchange)).await;
     }
 }
 
+/// Why nothing more comes from the client.
+enum Parting {
+    Left(Disconnect),
+    /// What it sent breaks a rule; the code says which.
+    Refused(CloseCode),
+    AgentGone,
+}
+
 /// The client is gone without a close frame.
-const ABNORMAL: Option<Disconnect> = Some(Disconnect {
+const ABNORMAL: Disconnect = Disconnect {
     code: 1006,
     reason: String::new(),
-});
+};
 const CLEANING_UP: Duration = Duration::from_secs(5);
 
-/// Passes the client's messages on until it leaves; `None` when the agent is gone.
-async fn incoming(mut stream: SplitStream<Socket>, sender: ChunkSender) -> Option<Disconnect> {
-    while let Some(Ok(message)) = stream.next().await {
+/// Passes the client's messages on until it leaves.
+async fn incoming(mut stream: SplitStream<Socket>, sender: ChunkSender) -> Parting {
+    while let Some(message) = stream.next().await {
         let sent = match message {
-            Message::Text(text) => sender.message(Bytes::from(text), true).await,
-            Message::Binary(bytes) => sender.message(bytes, false).await,
-            Message::Close(frame) => return Some(parting_words(frame)),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
+            Ok(Message::Text(text)) => sender.message(Bytes::from(text), true).await,
+            Ok(Message::Binary(bytes)) => sender.message(bytes, false).await,
+            Ok(Message::Close(frame)) => return Parting::Left(parting_words(frame)),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(()),
+            Err(Error::Capacity(_)) => return Parting::Refused(CloseCode::Size),
+            Err(Error::Utf8(_)) => return Parting::Refused(CloseCode::Invalid),
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => break,
+            Err(Error::Protocol(_)) => return Parting::Refused(CloseCode::Protocol),
+            Err(_) => break,
         };
-        sent.ok()?;
+        if sent.is_err() {
+            return Parting::AgentGone;
+        }
     }
-    ABNORMAL
+    Parting::Left(ABNORMAL)
 }
 
 /// Passes the application's messages on until it ends; `None` when the client is gone.
@@ -260,13 +286,17 @@ fn parting_words(frame: Option<CloseFrame>) -> Disconnect {
 }
 
 fn farewell(code: CloseCode, reason: &str) -> CloseFrame {
-    // A close frame holds 123 bytes of reason.
-    let reason: String = reason.chars().take(30).collect();
+    let end = (0..=LONGEST_REASON.min(reason.len()))
+        .rev()
+        .find(|&end| reason.is_char_boundary(end));
     CloseFrame {
         code,
-        reason: reason.into(),
+        reason: reason[..end.unwrap_or(0)].into(),
     }
 }
+
+/// What fits into a close frame beside its code, in bytes.
+const LONGEST_REASON: usize = 123;
 
 async fn say(sink: &mut Sink, goodbye: CloseFrame) {
     // The client may be gone already.
