@@ -66,6 +66,8 @@ fn decided(known: &Known, release: Release) -> Option<Outcome> {
         ProcessState::Failed | ProcessState::Crashed => {
             Some(Outcome::Failed(status.error.clone()?))
         }
+        // It was not ready in time, and is being ended for that.
+        ProcessState::Stopping if status.error.is_some() => None,
         ProcessState::Stopping | ProcessState::Stopped => Some(Outcome::Withdrawn),
     }
 }

@@ -1,0 +1,44 @@
+//! What whoever deploys is told.
+
+use par_testkit::{Answer, PackageBuilder};
+use serde_json::json;
+
+use crate::scene::Scene;
+
+const UPLOAD: [(&str, &str); 1] = [("content-type", "multipart/form-data; boundary=b")];
+
+/// A form with fields as `name` or `name"; filename="x` and their content.
+fn form(fields: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut form = vec![];
+    for (name, content) in fields {
+        let head = format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n");
+        form.extend_from_slice(head.as_bytes());
+        form.extend_from_slice(content);
+        form.extend_from_slice(b"\r\n");
+    }
+    form.extend_from_slice(b"--b--\r\n");
+    form
+}
+
+fn upload(scene: &Scene, path: &str, fields: &[(&str, &[u8])]) -> Answer {
+    let answer = scene.http().request("POST", path, &UPLOAD, &form(fields));
+    answer.expect("an answer")
+}
+
+fn apkg(scene: &Scene, name: &str, python: &str) -> Vec<u8> {
+    let path = PackageBuilder::new(name).main(python).apkg(scene.folder());
+    std::fs::read(path).expect("a package")
+}
+
+const FILE: &str = "file\"; filename=\"x.apkg";
+
+#[test]
+fn whoever_deploys_an_agent_that_hangs_is_told_that_it_was_not_ready_in_time() {
+    let scene = Scene::with(|builder| builder.arguments(["--start-timeout", "1"]));
+    let package = apkg(&scene, "hangs", "import time\ntime.sleep(600)\n");
+    let answer = upload(&scene, "/supervisor/deploy", &[(FILE, &package)]);
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    let detail = answer.json()["detail"].clone();
+    let detail = detail.as_str().unwrap_or_default();
+    assert!(detail.contains("not ready within 1s"), "{detail}");
+}
