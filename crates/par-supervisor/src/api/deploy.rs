@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::multipart::Field;
 use axum::extract::{Multipart, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
@@ -25,6 +25,7 @@ use super::intake::IntakeError;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
 use super::spawn::{check_env, check_options, refused};
+use super::text_field::{broken, text_of};
 use super::{Api, Shared};
 use crate::catalog::Made;
 use crate::message::Running;
@@ -124,8 +125,7 @@ async fn receive(api: &Api, mut upload: Multipart) -> Result<(DeployOptions, Pac
     while let Some(field) = upload.next_field().await.map_err(broken)? {
         match field.name() {
             Some("options") => {
-                let text = field.bytes().await.map_err(broken)?;
-                options = read_options(&text)?;
+                options = read_options(&text_of(field).await?)?;
             }
             Some("file") => package = Some(take_in(api, field).await?.0),
             _ => {
@@ -173,10 +173,6 @@ pub(super) async fn take_in(api: &Api, mut field: Field<'_>) -> Result<(Package,
 async fn written(mut file: NamedTempFile, piece: Bytes) -> std::io::Result<NamedTempFile> {
     let writing = tokio::task::spawn_blocking(move || file.write_all(&piece).map(|()| file));
     writing.await.map_err(std::io::Error::other)?
-}
-
-pub(super) fn broken(error: MultipartError) -> ApiError {
-    ApiError::new(error.status(), format!("the upload: {}", error.body_text()))
 }
 
 /// Waits for the outcome and says it last; returns it too.

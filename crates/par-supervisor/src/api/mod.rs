@@ -11,6 +11,7 @@ mod refusal;
 mod spawn;
 mod status;
 mod stock;
+mod text_field;
 
 use std::sync::Arc;
 

@@ -16,9 +16,10 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::deploy::{broken, take_in};
+use super::deploy::take_in;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
+use super::text_field::{broken, discard, text_of};
 use super::{Api, Shared};
 use crate::catalog::Made;
 use crate::message::Running;
@@ -169,14 +170,14 @@ async fn read(api: &Api, mut multipart: Multipart) -> Result<Upload, ApiError> {
     while let Some(field) = multipart.next_field().await.map_err(broken)? {
         match field.name() {
             Some("environment") => {
-                let text = field.bytes().await.map_err(broken)?;
+                let text = text_of(field).await?;
                 upload.env = serde_json::from_slice(&text)
                     .map_err(|error| ApiError::wrong_field(format!("environment: {error}")))?;
             }
-            Some("force_overwrite") => upload.force = field.text().await.map_err(broken)? == "true",
+            Some("force_overwrite") => upload.force = text_of(field).await? == b"true",
             Some("file") => upload.package = Some(take_in(api, field).await?),
             // Notes, and a signature that nobody here could check.
-            _ => drop(field.bytes().await.map_err(broken)?),
+            _ => discard(field).await?,
         }
     }
     Ok(upload)

@@ -42,3 +42,25 @@ fn whoever_deploys_an_agent_that_hangs_is_told_that_it_was_not_ready_in_time() {
     let detail = detail.as_str().unwrap_or_default();
     assert!(detail.contains("not ready within 1s"), "{detail}");
 }
+
+#[test]
+fn a_text_field_without_end_is_refused_and_an_unknown_one_is_read_past() {
+    let scene = Scene::start();
+    let stock = "/api/agent-apps/kit/packages/deploy";
+    let large = vec![b' '; 3 << 20];
+    for (path, name) in [
+        ("/supervisor/deploy", "options"),
+        (stock, "environment"),
+        (stock, "force_overwrite"),
+    ] {
+        let answer = upload(&scene, path, &[(name, &large)]);
+        assert_eq!(answer.status, 413, "{name}: {}", answer.text());
+        let detail = answer.json()["detail"].clone();
+        assert!(detail.to_string().contains(name), "{detail}");
+    }
+    assert_eq!(scene.status()["processes"], json!({}));
+    let package = apkg(&scene, "kit", "def handler(body):\n    return 'up'\n");
+    let answer = upload(&scene, stock, &[("notes", &large), (FILE, &package)]);
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    scene.wait_until("kit", "running");
+}
