@@ -10,6 +10,7 @@ use std::process::Stdio;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
+use crate::children::start;
 use crate::confine::Confinement;
 use crate::own::OURSELVES;
 
@@ -52,7 +53,7 @@ pub fn spawn_agent(command: AgentCommand) -> io::Result<AgentProcess> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let mut child = confiner.spawn()?;
+    let mut child = start(&mut confiner)?;
     let gone = || io::Error::other("the agent's process ended while it was started");
     Ok(AgentProcess {
         pid: child.id().ok_or_else(gone)?,

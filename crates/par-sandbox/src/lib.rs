@@ -8,6 +8,7 @@
 //! worker. What does not hold yet, namespaces, cgroups, Landlock and seccomp, is said by [`protections`].
 
 mod agent;
+mod children;
 mod confine;
 mod exit;
 mod own;
@@ -18,6 +19,7 @@ mod tree;
 mod usage;
 
 pub use agent::{AgentCommand, AgentProcess, spawn_agent};
+pub use children::reap_orphans;
 pub use confine::{Confinement, confine};
 pub use exit::{end_cause, signal_name};
 pub use own::{name_process, spawn_own, spawn_worker};

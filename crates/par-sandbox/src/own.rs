@@ -7,6 +7,8 @@ use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
+use crate::children::start;
+
 /// The program that runs now, even when its file was replaced or removed meanwhile.
 pub(crate) const OURSELVES: &str = "/proc/self/exe";
 
@@ -23,19 +25,20 @@ pub fn spawn_worker(control: OwnedFd) -> io::Result<Child> {
         .stdout(Stdio::null())
         // A group of its own: Ctrl-C at the terminal is the supervisor's business.
         .process_group(0);
-    command.spawn()
+    start(&mut command)
 }
 
 /// Starts our own binary with `arguments`, its standard output piped, killed when dropped.
 pub fn spawn_own(arguments: &[&OsStr]) -> io::Result<Child> {
-    Command::new(OURSELVES)
+    let mut command = Command::new(OURSELVES);
+    command
         .arg0("par")
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    start(&mut command)
 }
 
 /// Gives the calling process a name for `ps` and `top`; the kernel keeps 15 bytes of it.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::children::start;
 use crate::own::for_tools;
 
 /// The last bytes of a tool's output that are kept for its failure.
@@ -53,8 +54,8 @@ pub async fn run_tool(
         program: program.clone(),
         source,
     };
-    let mut child = Command::new(&program)
-        .args(argv.get(1..).unwrap_or_default())
+    let mut tool = Command::new(&program);
+    tool.args(argv.get(1..).unwrap_or_default())
         .current_dir(folder)
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| for_tools(name)))
@@ -62,9 +63,8 @@ pub async fn run_tool(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
+        .kill_on_drop(true);
+    let mut child = start(&mut tool).map_err(failed)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let work = async {
         let errors = tail(stderr);

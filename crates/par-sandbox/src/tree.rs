@@ -64,7 +64,7 @@ fn strike(known: &[u32]) -> usize {
 }
 
 /// Takes the exit status of a child that nobody waits for.
-fn reap(pid: u32) {
+pub(crate) fn reap(pid: u32) {
     let Some(target) = pid_of(pid) else { return };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     if let Err(error) = waitid(WaitId::Pid(target), options)

@@ -89,6 +89,8 @@ impl Daemon {
     async fn serve(self, announce: impl FnOnce(&Announcement)) -> Result<(), StartError> {
         // Heard from the first moment on: a signal that comes early is not lost.
         let mut signals = Signals::listen()?;
+        // Until the end of the runtime.
+        tokio::task::spawn_local(par_sandbox::reap_orphans()?);
         let Self {
             settings,
             state,

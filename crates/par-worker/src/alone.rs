@@ -66,11 +66,13 @@ pub fn run_alone(
                 }
             }
         });
+        // Both until the end of the runtime.
+        tokio::task::spawn_local(par_sandbox::reap_orphans().map_err(AloneError::State)?);
         tokio::task::spawn_local(interrupted(ending_in));
         let cause = life::live(spec, reporter, ending).await;
         let _said_all = heard.await;
-        cause
-    });
+        Ok(cause)
+    })?;
     match cause {
         EndCause::Asked | EndCause::Exit { code: 0 } => Ok(()),
         // SIGTERM is how a worker that runs alone is asked.

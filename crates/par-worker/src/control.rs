@@ -32,6 +32,8 @@ pub fn run() -> io::Result<()> {
 }
 
 async fn supervised() -> io::Result<()> {
+    // Until the end of the runtime.
+    tokio::task::spawn_local(par_sandbox::reap_orphans()?);
     let control = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     control.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(control)?.into_split();

@@ -15,6 +15,7 @@ mod descendants;
 mod ending;
 mod failing_handlers;
 mod failing_starts;
+mod orphans;
 mod outcomes;
 mod packages;
 mod passing;
