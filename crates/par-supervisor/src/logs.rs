@@ -1,33 +1,43 @@
 //! The last lines of every agent, in memory, and whoever follows them.
 
+mod follower;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use par_model::AgentId;
 use par_model::api::{LogExtra, LogRecord};
 use par_model::log::{Level, LogLine};
-use tokio::sync::broadcast;
+use tokio::sync::watch;
+
+pub(crate) use follower::{Follower, News};
 
 /// Bytes of messages that are kept of one agent.
 const KEPT_BYTES: usize = 2 << 20;
 const KEPT_LINES: usize = 10_000;
-/// Lines that a follower may be behind before it misses some.
-const FOLLOWER_LAG: usize = 4096;
 
+#[derive(Default)]
 pub(crate) struct LogStore {
-    agents: Mutex<BTreeMap<AgentId, Ring>>,
-    news: broadcast::Sender<Arc<Entry>>,
+    rings: Mutex<BTreeMap<AgentId, Ring>>,
+    /// Lines that ever came, of all agents.
+    count: AtomicU64,
+    news: watch::Sender<()>,
 }
 
 pub(crate) struct Entry {
+    /// Grows from line to line, whoever wrote it.
+    number: u64,
     pub(crate) agent: AgentId,
     pub(crate) line: LogLine,
 }
 
-#[derive(Default)]
+/// The lines of one agent. They are counted from `begin` on; those before [`Ring::first`] are gone.
 struct Ring {
+    begin: u64,
+    gone: u64,
     entries: VecDeque<Arc<Entry>>,
     bytes: usize,
 }
@@ -42,71 +52,65 @@ pub(crate) struct Filter {
 
 impl Filter {
     pub(crate) fn takes(&self, entry: &Entry) -> bool {
-        self.agent
-            .as_ref()
-            .is_none_or(|agent| *agent == entry.agent)
-            && self.level.is_none_or(|level| level == entry.line.level)
+        self.means(&entry.agent) && self.level.is_none_or(|level| level == entry.line.level)
     }
-}
 
-impl Default for LogStore {
-    fn default() -> Self {
-        Self {
-            agents: Mutex::default(),
-            news: broadcast::Sender::new(FOLLOWER_LAG),
-        }
+    fn means(&self, agent: &AgentId) -> bool {
+        self.agent.as_ref().is_none_or(|meant| meant == agent)
     }
 }
 
 impl LogStore {
     pub(crate) fn add(&self, agent: &AgentId, line: LogLine) {
-        let entry = Arc::new(Entry {
+        let mut rings = self.rings();
+        let number = self.count.fetch_add(1, Ordering::Relaxed); // Ordered by the lock.
+        let ring = rings
+            .entry(agent.clone())
+            // Whatever was counted for this agent before was less.
+            .or_insert_with(|| Ring::new(number));
+        ring.add(Arc::new(Entry {
+            number,
             agent: agent.clone(),
             line,
-        });
-        let mut agents = self.agents();
-        agents
-            .entry(agent.clone())
-            .or_default()
-            .add(Arc::clone(&entry));
-        // Sent under the lock: whoever reads and then follows misses nothing and sees nothing twice.
-        let _nobody_follows = self.news.send(entry);
+        }));
+        drop(rings);
+        self.news.send_replace(());
     }
 
     /// The newest `limit` lines that are meant, newest first.
     pub(crate) fn newest(&self, filter: &Filter, limit: usize) -> Vec<Arc<Entry>> {
-        newest(&self.agents(), filter, limit)
+        newest(&self.rings(), filter, limit)
     }
 
-    /// The newest lines, oldest first, and all that follow them.
+    /// The newest lines, oldest first, and whoever reads all that follow them.
     pub(crate) fn follow(
-        &self,
-        filter: &Filter,
+        self: &Arc<Self>,
+        filter: Filter,
         limit: usize,
-    ) -> (Vec<Arc<Entry>>, broadcast::Receiver<Arc<Entry>>) {
-        let agents = self.agents();
-        let news = self.news.subscribe();
-        let mut entries = newest(&agents, filter, limit);
+    ) -> (Vec<Arc<Entry>>, Follower) {
+        // Under one lock: nothing is missed between them, and nothing seen twice.
+        let rings = self.rings();
+        let mut entries = newest(&rings, &filter, limit);
         entries.reverse();
-        (entries, news)
+        (entries, Follower::new(Arc::clone(self), filter, &rings))
     }
 
     /// Forgets the lines of one agent, or of all.
     pub(crate) fn clear(&self, agent: Option<&AgentId>) {
         match agent {
-            Some(agent) => drop(self.agents().remove(agent)),
-            None => self.agents().clear(),
+            Some(agent) => drop(self.rings().remove(agent)),
+            None => self.rings().clear(),
         }
     }
 
-    fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, Ring>> {
+    fn rings(&self) -> MutexGuard<'_, BTreeMap<AgentId, Ring>> {
         // A ring is whole after every step: a thread that panicked left nothing half done.
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn newest(agents: &BTreeMap<AgentId, Ring>, filter: &Filter, limit: usize) -> Vec<Arc<Entry>> {
-    let mut found: Vec<Arc<Entry>> = agents
+fn newest(rings: &BTreeMap<AgentId, Ring>, filter: &Filter, limit: usize) -> Vec<Arc<Entry>> {
+    let mut found: Vec<Arc<Entry>> = rings
         .values()
         .flat_map(|ring| {
             ring.entries
@@ -123,6 +127,30 @@ fn newest(agents: &BTreeMap<AgentId, Ring>, filter: &Filter, limit: usize) -> Ve
 }
 
 impl Ring {
+    fn new(begin: u64) -> Self {
+        Self {
+            begin,
+            gone: 0,
+            entries: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Where the oldest line is that is still there.
+    fn first(&self) -> u64 {
+        self.begin + self.gone
+    }
+
+    /// Where the next line will be.
+    fn end(&self) -> u64 {
+        self.first() + self.entries.len() as u64
+    }
+
+    fn get(&self, place: u64) -> Option<&Arc<Entry>> {
+        let index = place.checked_sub(self.first())?;
+        self.entries.get(usize::try_from(index).ok()?)
+    }
+
     fn add(&mut self, entry: Arc<Entry>) {
         self.bytes += entry.line.message.len();
         self.entries.push_back(entry);
@@ -131,6 +159,7 @@ impl Ring {
                 break;
             };
             self.bytes -= oldest.line.message.len();
+            self.gone += 1;
         }
     }
 }
@@ -202,15 +231,5 @@ mod tests {
         let kept = store.newest(&Filter::default(), usize::MAX);
         assert_eq!(kept.len(), KEPT_BYTES / long.len());
         assert_eq!(kept[0].line.at_ms, 199);
-    }
-
-    #[test]
-    fn a_follower_gets_what_was_and_what_comes() {
-        let store = LogStore::default();
-        store.add(&agent("a"), line(1, "before"));
-        let (before, mut news) = store.follow(&Filter::default(), 10);
-        store.add(&agent("a"), line(2, "after"));
-        assert_eq!(messages(&before), ["before"]);
-        assert_eq!(news.try_recv().expect("news").line.message, "after");
     }
 }

@@ -18,13 +18,11 @@ use par_model::api::{Detail, Done, LogExtra, LogRecord, Logs};
 use par_model::log::{Level, Stream};
 use par_model::{AgentId, ProcessId};
 use serde::Deserialize;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 use utoipa::IntoParams;
 
 use super::Shared;
 use super::refusal::ApiError;
-use crate::logs::{Entry, Filter};
+use crate::logs::{Entry, Filter, Follower, News};
 
 const USUAL_LIMIT: usize = 100;
 const LARGEST_LIMIT: usize = 10_000;
@@ -65,8 +63,8 @@ pub(super) async fn read(
     })?;
     let limit = wanted.limit.unwrap_or(USUAL_LIMIT).min(LARGEST_LIMIT);
     if wanted.follow {
-        let (before, news) = api.control.logs.follow(&filter, limit);
-        return Ok(follow(before, news, filter).into_response());
+        let (before, follower) = api.control.logs.follow(filter, limit);
+        return Ok(follow(before, follower).into_response());
     }
     let logs: Vec<LogRecord> = api
         .control
@@ -130,19 +128,14 @@ fn process(word: &str, known: impl Fn(&AgentId) -> bool) -> Result<AgentId, ApiE
 
 fn follow(
     before: Vec<Arc<Entry>>,
-    news: broadcast::Receiver<Arc<Entry>>,
-    filter: Filter,
+    follower: Follower,
 ) -> Sse<impl futures_util::Stream<Item = Result<Event, Infallible>>> {
-    let after = stream::unfold((news, filter), |(mut news, filter)| async move {
-        loop {
-            let record = match news.recv().await {
-                Ok(entry) if filter.takes(&entry) => entry.to_api(),
-                Ok(_) => continue,
-                Err(RecvError::Lagged(missed)) => gap(missed),
-                Err(RecvError::Closed) => return None,
-            };
-            return Some((record, (news, filter)));
-        }
+    let after = stream::unfold(follower, |mut follower| async move {
+        let record = match follower.next().await? {
+            News::Line(entry) => entry.to_api(),
+            News::Missed(lines) => gap(lines),
+        };
+        Some((record, follower))
     });
     let before: Vec<LogRecord> = before.iter().map(|entry| entry.to_api()).collect();
     let records = stream::iter(before).chain(after);
