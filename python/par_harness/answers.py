@@ -12,6 +12,20 @@ if TYPE_CHECKING:
 _pack_header = HEADER.pack
 
 
+class Awaited:
+    """What a handler returned that the event loop has to answer."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def discard(self) -> None:
+        close = getattr(self.value, "close", None)
+        if close is not None:
+            close()
+
+
 def result(id: int, value: Any) -> bytes:
     encoded = encode(value)
     if len(encoded) > MAX_BODY:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from par_harness.event_loop import Change
-from par_harness.frames import HTTP, INITIAL_CREDIT, MAX_CHUNK, chunk, credit, frame
+from par_harness.frames import HTTP, INITIAL_CREDIT, MAX_CHUNK, RESULT, chunk, credit, frame
 from par_harness.streams import Credit
 from par_harness.values import encode
 
@@ -134,11 +134,19 @@ class Exchange:
             await self.run()
         finally:
             self.close()
+            if self.left:
+                self._tell_end()
 
     def _cancel(self) -> None:
-        self.leave()
-        if self._task is not None and not self._task.done():
+        if self._task is None or self._task.done():
+            self._tell_end()  # the cancel and the last frame have crossed
+        else:
+            self.leave()
             self.loop.start().call_later(GRACE_SECONDS, self._task.cancel)
+
+    def _tell_end(self) -> None:
+        """The worker waits for this before it takes the place of the call as free."""
+        self.loop.send_soon(frame(self.id, RESULT))
 
 
 def scope_of(head: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections import deque
 
 from par_harness.asgi_exchange import ClientLeft, Exchange, text_headers
 from par_harness.failures import RAISED, failure, failure_of, logged_traceback
-from par_harness.frames import CHUNK_MORE, CHUNK_TEXT, RESULT, frame
+from par_harness.frames import CHUNK_MORE, CHUNK_TEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,9 +71,6 @@ class WebSocketExchange(Exchange):
                 self._end_with(failure(self.id, RAISED, detail))
             elif self._state is OPEN:
                 self._send_close(NORMAL, "")
-        if self.left:
-            # The worker waits for this before it takes the place of the call as free.
-            self.channel.send(frame(self.id, RESULT))
 
     async def receive(self) -> dict[str, Any]:
         if not self._connect_reported:

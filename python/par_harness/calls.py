@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from par_harness.answers import result
+from par_harness.answers import Awaited, result
 from par_harness.current import current_call
 from par_harness.failures import UnknownExport, failure_of
 from par_harness.frames import RESULT, frame
@@ -12,7 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from par_harness.event_loop import EventLoop
     from par_harness.streams import Streams
 
     Handler = Callable[[Any], Any]
@@ -22,13 +21,12 @@ _VALUES = frozenset((dict, list, str, int, float, bool, type(None), tuple))
 
 
 class Calls:
-    def __init__(self, handlers: dict[str, Handler], streams: Streams, loop: EventLoop) -> None:
+    def __init__(self, handlers: dict[str, Handler], streams: Streams) -> None:
         self._handlers = {name.encode(): handler for name, handler in handlers.items()}
         self._streams = streams
-        self._loop = loop
 
-    def answer(self, id: int, data: bytes, start: int, end: int) -> bytes:
-        """The frame that ends the call; empty when the event loop will send it."""
+    def answer(self, id: int, data: bytes, start: int, end: int) -> bytes | Awaited:
+        """The frame that ends the call, or what the event loop has to answer."""
         try:
             at = start + 2 + (data[start] << 8 | data[start + 1])
             name = data[start + 2 : at]
@@ -40,8 +38,7 @@ class Calls:
             value = handler(body)
             if type(value) not in _VALUES:
                 if hasattr(value, "__await__") or hasattr(value, "__anext__"):
-                    self._loop.answer(id, value)
-                    return b""
+                    return Awaited(value)
                 if hasattr(value, "__next__"):
                     self._streams.send_all(id, value)
                     return frame(id, RESULT)

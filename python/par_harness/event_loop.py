@@ -6,9 +6,9 @@ import sys
 from _thread import allocate_lock, start_new_thread
 from collections import deque
 
-from par_harness.answers import result
+from par_harness.answers import Awaited, result
 from par_harness.current import current_call
-from par_harness.failures import cancelled, failure_of, logged_traceback
+from par_harness.failures import CallCancelled, cancelled, failure_of, logged_traceback
 from par_harness.frames import RESULT, frame
 from par_harness.streams import Credit, chunks_of
 from par_harness.values import encode
@@ -85,6 +85,13 @@ class EventLoop:
         if self._started:
             self.post(self._cancel, id)
 
+    def cancel_or_confirm(self, id: int) -> None:
+        """Ends the task of a call; one that is over, or never was, is answered as cancelled."""
+        if self._started:
+            self.post(self._cancel_or_confirm, id)
+        else:
+            self._channel.send(cancelled(id))
+
     # On the loop
 
     def begin_task(self, id: int, work: Any) -> asyncio.Task[None]:
@@ -130,9 +137,7 @@ class EventLoop:
     def _never_began(self, id: int, value: Any) -> None:
         """Cancelled before its first step, a task runs none of its code, not even what catches that."""
         self._streams.close(id)
-        close = getattr(value, "close", None)
-        if close is not None:
-            close()
+        Awaited(value).discard()
         self.send_soon(cancelled(id))
 
     def _end_task(self, id: int) -> None:
@@ -144,6 +149,12 @@ class EventLoop:
         task = self._tasks.get(id)
         if task is not None:
             task.cancel()
+
+    def _cancel_or_confirm(self, id: int) -> None:
+        if id in self._tasks:
+            self._cancel(id)
+        else:
+            self.send_soon(cancelled(id))
 
     async def _answer_value(self, id: int, value: Any) -> None:
         try:
@@ -190,9 +201,12 @@ class LoopStream:
         self._loop = loop
         self._credit = Credit()
         self._changed = Change(loop)
+        self._cancelled = False
 
     async def wait_for_credit(self, chunk_frame: bytes) -> None:
         while not self._credit.covers(chunk_frame):
+            if self._cancelled:
+                raise CallCancelled  # its generator went on, and nobody grants anything any more
             await self._changed.wait()
         self._credit.take(chunk_frame)
 
@@ -201,6 +215,7 @@ class LoopStream:
         self._loop.post(self._changed.announce)
 
     def on_cancel(self) -> bool:
+        self._cancelled = True
         return False  # its task is cancelled, by the id
 
     def on_chunk(self, flags: int, body: bytes) -> None:

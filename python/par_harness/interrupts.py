@@ -1,32 +1,27 @@
 """Throwing `CallCancelled` into a thread that runs a handler.
 
 Python delivers such an exception between two instructions of the thread, so it can arrive late, but never after
-`settle`: the thread that ends its call waits for what was sent to it before it touches the next one.
+`settle`: the thread that ends its call settles what was sent to it, under the lock under which it is sent.
 """
 
 from __future__ import annotations
 
 import ctypes
-from time import sleep
 
 from par_harness.failures import CallCancelled
 
 
 class Interrupt:
-    __slots__ = ("_ident", "_sent")
+    __slots__ = ("_ident",)
 
     def __init__(self, ident: int) -> None:
         self._ident = ident
-        self._sent = False
 
     def send(self) -> None:
         _throw(self._ident, CallCancelled)
-        self._sent = True
 
     def settle(self) -> None:
         """Called by the interrupted thread: raises `CallCancelled` unless its handler already swallowed it."""
-        while not self._sent:
-            sleep(0)
         _throw(self._ident, None)
 
 

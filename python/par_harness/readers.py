@@ -23,13 +23,14 @@ from par_harness.frames import CALL, HEADER, HEADER_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Any, Callable
 
+    from par_harness.answers import Awaited
     from par_harness.channel import Channel
     from par_harness.interrupts import Interrupt
 
-    # The frame that ends the call of this id, found in `data[start:end]`; empty when it comes from elsewhere.
-    Answer = Callable[[int, bytes, int, int], bytes]
+    # What answers the call of this id, which is `data[start:end]`.
+    Answer = Callable[[int, bytes, int, int], bytes | Awaited]
     # Handles a frame that is not a call: kind, id, body.
     Control = Callable[[int, int, bytes], None]
 
@@ -60,12 +61,14 @@ class Readers:
         control: Control,
         limit: int,
         *,
+        hand_over: Callable[[int, Any], None],
         slow_ended: Callable[[], None],
         worker_gone: Callable[[], None],
     ) -> None:
         self._channel = channel
         self._answer = answer
         self._control = control
+        self._hand_over = hand_over
         self._slow_ended = slow_ended
         self._worker_gone = worker_gone
         self._limit = limit
@@ -73,7 +76,8 @@ class Readers:
         self._offered: dict[int, Reader] = {}
         self._doing = 0
         self._answers: list[bytes] = []
-        # Calls that outlasted the reading of their thread. `_changing` guards the rare moves in and out.
+        # Calls that outlasted the reading of their thread, cancelled ones too: a thread counts until it returns.
+        # `_changing` guards the rare moves in and out.
         self._slow: dict[int, Reader] = {}
         self._changing = allocate_lock()
         # Calls in a row that outlasted their reading.
@@ -99,19 +103,21 @@ class Readers:
         """What other threads than the reader run or send, or what waits for one."""
         return len(self._unanswered)
 
-    def cancel(self, id: int) -> None:
-        """Throws `CallCancelled` into the handler of a slow call. Only the reader calls this."""
-        if id not in self._slow:
-            self._cancel_waiting(id)
-            return
+    def cancel(self, id: int) -> bool:
+        """Throws `CallCancelled` into the handler of a slow call; False if no thread has it. Only the reader calls this."""
         # A handler that is never cancelled never pays for ctypes.
         from par_harness.interrupts import Interrupt
 
         with self._changing:
-            reader = self._slow.pop(id, None)
-            if reader is not None:
+            reader = self._slow.get(id)
+            if reader is None:
+                waited = self._forget_waiting(id)
+            elif reader.interrupt is None:
                 reader.interrupt = Interrupt(reader.ident)
                 reader.interrupt.send()
+        if reader is None and waited:
+            self._answer_late(id, cancelled(id))
+        return reader is not None or waited
 
     def about_to_block(self) -> None:
         """Lets another thread read at once when a handler knows that it will wait for a frame."""
@@ -176,6 +182,7 @@ class Readers:
             return True
         offered, ticks = self._offered, self._ticks
         self._doing = id
+        answer: bytes | Awaited = b""
         offered[id] = me
         if self._watcher_sleeps:
             self._wake_watcher()
@@ -184,14 +191,16 @@ class Readers:
         try:
             answer = self._answer(id, data, start, end)
             if offered.pop(id, None) is not None:
-                if answer:
+                if type(answer) is bytes:
                     self._answers.append(answer)
+                else:
+                    self._hand_over(id, answer.value)
                 self._taken_over = 0
                 return True
-            answer = self._end_of_slow(me, id, answer)
+            last = self._end_of_slow(me, id, answer)
         except CallCancelled:
-            answer = self._cancelled(me, id)
-        self._answer_late(id, answer)
+            last = self._cancelled(me, id, answer)
+        self._answer_late(id, last)
         if self._ticks == ticks:
             self._taken_over = 0
         return False
@@ -211,55 +220,59 @@ class Readers:
 
     # Slow calls
 
-    def _end_of_slow(self, me: Reader, id: int, answer: bytes) -> bytes:
-        """From here on, nothing is thrown into this thread any more."""
-        with self._changing:
-            cancelled_meanwhile = self._slow.pop(id, None) is None
-        if cancelled_meanwhile and me.interrupt is not None:
-            me.interrupt.settle()
-            me.interrupt = None
-        return answer
+    def _end_of_slow(self, me: Reader, id: int, answer: bytes | Awaited) -> bytes:
+        """The last frame of the call, if it is ours to send. From here on, nothing is thrown into this thread any more.
 
-    def _cancelled(self, me: Reader, id: int) -> bytes:
+        The event loop gets its part before the call leaves `_slow`, so that a cancel finds it here or there.
+        """
+        with self._changing:
+            if me.interrupt is not None:
+                me.interrupt.settle()
+            elif not isinstance(answer, bytes):
+                self._hand_over(id, answer.value)
+                answer = b""
+            del self._slow[id]
+            me.interrupt = None
+        return answer if isinstance(answer, bytes) else _discarded(id, answer)
+
+    def _cancelled(self, me: Reader, id: int, answer: bytes | Awaited) -> bytes:
         """`CallCancelled` came between the handler's end and the end of its call."""
-        me.interrupt = None
-        return cancelled(id)
+        with self._changing:
+            del self._slow[id]
+            me.interrupt = None
+        return cancelled(id) if isinstance(answer, bytes) else _discarded(id, answer)
 
     def _must_wait(self, id: int, body: bytes) -> bool:
         """More slow calls than the agent may have at one time: this one is for the next thread that is done."""
         self._unanswered.add(id)
-        self._waiting.append((id, body))
-        if len(self._slow) >= self._limit:
-            return True
-        try:
-            self._waiting.remove((id, body))  # a thread was done in between, and may have looked too early
-        except ValueError:
-            return True
-        self._unanswered.discard(id)
+        with self._changing:
+            if len(self._slow) >= self._limit:
+                self._waiting.append((id, body))
+                return True
+        self._unanswered.discard(id)  # a thread was done in between
         return False
 
-    def _cancel_waiting(self, id: int) -> None:
-        for waiting in list(self._waiting):
+    def _forget_waiting(self, id: int) -> bool:
+        for waiting in self._waiting:
             if waiting[0] == id:
-                try:
-                    self._waiting.remove(waiting)
-                except ValueError:
-                    return  # it has begun just now, and will be answered
-                self._answer_late(id, cancelled(id))
+                self._waiting.remove(waiting)
+                return True
+        return False
 
     def _run_waiting(self, me: Reader) -> None:
         while True:
-            try:
-                id, body = self._waiting.popleft()
-            except IndexError:
-                return
             with self._changing:
+                if not self._waiting or len(self._slow) >= self._limit:
+                    return
+                id, body = self._waiting.popleft()
                 self._slow[id] = me
+            answer: bytes | Awaited = b""
             try:
-                answer = self._end_of_slow(me, id, self._answer(id, body, 0, len(body)))
+                answer = self._answer(id, body, 0, len(body))
+                last = self._end_of_slow(me, id, answer)
             except CallCancelled:
-                answer = self._cancelled(me, id)
-            self._answer_late(id, answer)
+                last = self._cancelled(me, id, answer)
+            self._answer_late(id, last)
 
     def _answer_late(self, id: int, answer: bytes) -> None:
         if answer:
@@ -324,3 +337,9 @@ class Readers:
             self._watcher_wake.release()
         except RuntimeError:
             pass  # it is awake already
+
+
+def _discarded(id: int, answer: Awaited) -> bytes:
+    """Nobody will await what the handler of a cancelled call returned."""
+    answer.discard()
+    return cancelled(id)

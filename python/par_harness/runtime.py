@@ -39,9 +39,10 @@ class Runtime:
             self._loop.start()
         self._readers = Readers(
             channel,
-            Calls(self._agent.handlers, self._streams, self._loop).answer,
+            Calls(self._agent.handlers, self._streams).answer,
             self._control,
             load.concurrency,
+            hand_over=self._loop.answer,
             slow_ended=self._stopping.something_ended,
             worker_gone=self._stopping.begin_at_once,
         )
@@ -100,8 +101,11 @@ class Runtime:
             self._stopping.begin()
 
     def _cancel(self, id: int) -> None:
+        """Whoever has the call answers it once nothing of it runs; if nobody has it, the loop says so."""
         stream = self._streams.close(id)
-        if stream is None or not stream.on_cancel():
+        if stream is None:
+            if not self._readers.cancel(id):
+                self._loop.cancel_or_confirm(id)
+        elif not stream.on_cancel() and not self._readers.cancel(id):
             self._loop.cancel(id)
-            self._readers.cancel(id)
         self._outbound.cancel_for(id)

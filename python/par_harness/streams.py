@@ -43,8 +43,8 @@ class Streams:
     def send_all(self, id: int, items: Iterator[Any]) -> None:
         """Sends what a generator yields, from the thread that runs it."""
         stream = ThreadStream()
-        self.open(id, stream)
         try:
+            self.open(id, stream)
             for item in items:
                 for part in chunks_of(id, encode(item)):
                     stream.wait_for_credit(part)
