@@ -22,6 +22,7 @@ mod passing;
 mod ports;
 mod ran;
 mod raw;
+mod removal;
 mod running;
 mod scene;
 mod streams;
