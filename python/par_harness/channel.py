@@ -10,6 +10,10 @@ from _socket import socket
 
 from par_harness.frames import HEADER, HEADER_SIZE, MAX_BODY, frame
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
 READ_SIZE = 64 << 10
 
 
@@ -25,6 +29,8 @@ class Channel:
         self._sending = allocate_lock()
         self.data = b""
         self.at = 0
+        # Called when nothing can be sent, perhaps more than once.
+        self.on_gone: Callable[[], None] = lambda: None
         # A forked child of the agent must never speak in its name, not even when it returns from a handler.
         os.register_at_fork(after_in_child=self.close)
 
@@ -79,8 +85,10 @@ class Channel:
         with self._sending:
             try:
                 self._socket.sendall(frames)
+                return
             except OSError:
                 self._end_if_forked()
+        self.on_gone()
 
     def send_frame(self, id: int, kind: int, body: bytes = b"") -> None:
         self.send(frame(id, kind, body))
@@ -90,7 +98,7 @@ class Channel:
         self._sending = allocate_lock()
 
     def _end_if_forked(self) -> None:
-        """That the worker is gone is noticed by who reads; a forked child has no one to answer to."""
+        """A forked child has no one to answer to."""
         if self._socket.fileno() < 0:
             os._exit(0)
 

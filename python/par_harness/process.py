@@ -5,22 +5,29 @@ from __future__ import annotations
 import os
 import sys
 
-# High, so that an agent that closes or counts low descriptors does not meet it.
-CHANNEL_FD = 200
+# High, so that an agent that closes or counts low descriptors does not meet it; below 1024 the kernel's table stays
+# small. The lower one is for a limit on open files that is lower still.
+CHANNEL_FDS = (1000, 200, 3)
 
 
 def take_channel() -> int:
     """Moves the channel away from standard input, where the agent's code and its children would find it."""
-    from fcntl import F_DUPFD_CLOEXEC, fcntl
-
-    try:
-        fd = fcntl(0, F_DUPFD_CLOEXEC, CHANNEL_FD)
-    except OSError:  # a limit on open files below our number
-        fd = os.dup(0)
+    fd = _duplicate_high(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     return fd
+
+
+def _duplicate_high(fd: int) -> int:
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    for at_least in CHANNEL_FDS:
+        try:
+            return fcntl(fd, F_DUPFD_CLOEXEC, at_least)
+        except OSError:
+            pass  # the limit on open files is below this number
+    return os.dup(fd)
 
 
 def settle() -> None:

@@ -29,6 +29,7 @@ class Runtime:
         """Loads the agent; `LoadFailure` says why it cannot be."""
         self._channel = channel
         self._stopping = Stopping()
+        channel.on_gone = self._stopping.begin_at_once
         self._streams = Streams(channel)
         self._loop = EventLoop(channel, self._streams, self._stopping.something_ended)
         make_importable(load)

@@ -7,7 +7,7 @@ from _thread import allocate_lock, start_new_thread
 from time import sleep
 
 from par_harness import process
-from par_harness.failures import logged_traceback
+from par_harness.failures import log, logged_traceback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ class Stopping:
 
     def __init__(self) -> None:
         self._begun = False
+        self._lost = False
+        self._losing = allocate_lock()
         self._in_progress: Callable[[], int] = lambda: 0
         self._clean_ups: list[Callable[[], Any]] = []
         self._ended = allocate_lock()
@@ -44,18 +46,23 @@ class Stopping:
             start_new_thread(self._finish, ())
 
     def begin_at_once(self) -> None:
-        """The worker is gone: no answer would reach anybody."""
+        """The worker is gone, or the agent closed our channel: no answer would reach anybody."""
+        with self._losing:
+            if self._lost:
+                return
+            self._lost = True
         start_new_thread(_exit_after, (PATIENCE_WITHOUT_WORKER,))
         if not self._begun:
             self._begun = True
-            start_new_thread(self._clean_up, ())
+            log("par_harness: the channel to the worker is gone\n")
+            start_new_thread(self._clean_up, (1,))
 
     def _finish(self) -> None:
         while self._in_progress():
             self._ended.acquire()
-        self._clean_up()
+        self._clean_up(0)
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, exit_code: int) -> None:
         from atexit import _run_exitfuncs
 
         for clean_up in self._clean_ups:
@@ -67,7 +74,7 @@ class Stopping:
                 logged_traceback(error)
         _run_exitfuncs()
         process.flush_streams()
-        os._exit(0)
+        os._exit(exit_code)
 
 
 def _await(pending: Any) -> None:

@@ -9,6 +9,14 @@ import unittest
 from fake_worker import HarnessTest, frames
 
 ECHO = "def handler(body):\n    return body\n"
+CLOSER = """
+import os, time
+def close(body):
+    os.closerange(3, 4096)
+def slow_close(body):
+    time.sleep(0.1)
+    os.closerange(3, 4096)
+"""
 CHILDREN = """
 import os, subprocess
 def handler(body):
@@ -61,8 +69,22 @@ class Stream(HarnessTest):
     def test_the_process_ends_with_its_worker(self) -> None:
         worker = self.start("import atexit\natexit.register(print, 'at exit')\n" + ECHO)
         worker.channel.shutdown(2)
-        worker.process.wait(20)
+        self.assertEqual(worker.process.wait(20), 1)
         worker.wait_for_output("stdout", b"at exit")
+        worker.wait_for_output("stderr", b"par_harness: the channel to the worker is gone\n")
+
+    def test_an_agent_that_closes_its_channel_fails(self) -> None:
+        for handler in ("close", "slow_close"):
+            with self.subTest(handler=handler):
+                worker = self.start(CLOSER, entrypoint=f"main:{handler}")
+                worker.call({})
+                self.assertEqual(worker.process.wait(20), 1)
+                worker.wait_for_output("stderr", b"par_harness: the channel to the worker is gone\n")
+
+    def test_an_agent_that_closes_low_descriptors_keeps_its_channel(self) -> None:
+        worker = self.start("import os\ndef handler(body):\n    os.closerange(3, 256)\n    return body\n")
+        self.assertEqual([worker.ask(n) for n in range(3)], [0, 1, 2])
+        self.assertEqual(worker.stop(), 0)
 
 
 class Privacy(HarnessTest):
