@@ -75,7 +75,10 @@ pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(
         public,
         internal,
     };
-    LocalSet::new().block_on(&runtime, daemon.serve(announce))
+    let served = LocalSet::new().block_on(&runtime, daemon.serve(announce));
+    // What is still being deleted keeps nobody waiting: the next life goes on with it.
+    runtime.shutdown_background();
+    served
 }
 
 struct Daemon {
@@ -114,10 +117,12 @@ impl Daemon {
         let control = Control::new(messages.clone(), snapshots, Arc::clone(&logs));
         let routes = Routes::default();
         let ground = ground(&settings, state, &announcement, logs, messages);
+        let mut effects = Effects::new(ground);
+        effects.sweep();
         let driver = Driver::new(
             Fleet::new(fleet_settings(&settings)),
             mailbox,
-            Effects::new(ground),
+            effects,
             routes.clone(),
             snapshots_in,
         );

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use crate::catalog::Made;
 use crate::chain;
+use crate::gone::Gone;
 use crate::logs::LogStore;
 use crate::message::Message;
 use crate::ports;
@@ -116,11 +117,31 @@ impl Effects {
         self.ground.logs.add(agent, line);
     }
 
-    pub(crate) fn forget(&self, agent: &AgentId) {
-        if let Err(error) = self.ground.state.forget(agent) {
-            warn!(%agent, %error, "failed to remove the folder of an agent");
+    pub(crate) fn forget(&mut self, agent: &AgentId) {
+        match self.ground.state.forget(agent) {
+            Ok(gone) => self.delete(gone),
+            Err(error) => warn!(%agent, %error, "failed to remove the folder of an agent"),
         }
         self.ground.logs.clear(Some(agent));
+    }
+
+    /// Goes on with what an earlier life did not get to delete.
+    pub(crate) fn sweep(&mut self) {
+        match self.ground.state.forgotten() {
+            Ok(left) => self.delete(left),
+            Err(error) => warn!(%error, "failed to look for folders that are to be deleted"),
+        }
+    }
+
+    /// In the background. What is not deleted when we end is swept by the next life.
+    fn delete(&mut self, gone: impl IntoIterator<Item = Gone>) {
+        for gone in gone {
+            self.tasks.spawn_blocking(move || {
+                if let Err(error) = gone.delete() {
+                    warn!(%error, "failed to delete the folder of a removed agent");
+                }
+            });
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod config;
 mod daemon;
 mod driver;
 mod effects;
+mod gone;
 mod logs;
 mod message;
 mod ports;

@@ -10,6 +10,8 @@ use par_model::control::Folders;
 use par_model::{AgentId, ReplicaId};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::gone::Gone;
+
 /// The longest folder in which a unix socket still has a name that fits.
 const LONGEST_SOCKET_FOLDER: usize = 70;
 
@@ -102,16 +104,22 @@ impl StateFolder {
         }
     }
 
-    fn workspace(&self, agent: &AgentId) -> PathBuf {
-        self.root.join("agents").join(agent.as_str())
+    fn agents(&self) -> PathBuf {
+        self.root.join("agents")
     }
 
-    /// Removes what belongs to an agent alone.
-    pub(crate) fn forget(&self, agent: &AgentId) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.workspace(agent)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
+    fn workspace(&self, agent: &AgentId) -> PathBuf {
+        self.agents().join(agent.as_str())
+    }
+
+    /// Takes away what belongs to an agent alone; it has yet to be deleted.
+    pub(crate) fn forget(&self, agent: &AgentId) -> io::Result<Option<Gone>> {
+        Gone::aside(&self.workspace(agent), &self.agents())
+    }
+
+    /// What an earlier life took away and did not delete.
+    pub(crate) fn forgotten(&self) -> io::Result<Vec<Gone>> {
+        Gone::left_in(&self.agents())
     }
 }
 
