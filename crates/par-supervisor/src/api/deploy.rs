@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use super::intake::IntakeError;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
-use super::spawn::{check_env, check_options, refused};
+use super::spawn::{check_env, check_options, check_package_id, refused};
 use super::text_field::{broken, text_of};
 use super::{Api, Shared};
 use crate::catalog::Made;
@@ -103,6 +103,7 @@ const LINES: &str = "application/x-ndjson";
 fn made_of(options: DeployOptions, package: &Package) -> Result<Made, ApiError> {
     check_options(&options.options)?;
     check_env(&options.env_vars)?;
+    check_package_id(options.package_id.as_deref().unwrap_or_default())?;
     let named = options
         .agent_id
         .unwrap_or_else(|| package.manifest.name.to_string());

@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use par_model::api::{Detail, SpawnOptions, SpawnRequest, Spawned};
+use par_model::control::MAX_LINE;
 use par_model::{AgentId, ProcessId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,14 @@ use super::refusal::ApiError;
 use super::{Api, Shared};
 use crate::catalog::Made;
 use crate::message::Running;
+
+/// Bytes of all variables together: less than Linux takes of a single one. A worker is told them in one line, where
+/// a byte may take six.
+const LARGEST_ENV: usize = 120 << 10;
+const _: () = assert!(LARGEST_ENV * 6 < MAX_LINE);
+
+/// Longest name of a package that whoever deploys it may choose, in bytes.
+const LONGEST_PACKAGE_ID: usize = 1 << 10;
 
 /// The fields of a [`SpawnRequest`] that are not options. Read apart, so that an error names its field.
 #[derive(Deserialize)]
@@ -62,6 +71,7 @@ pub(super) async fn made_from(
     let options: SpawnOptions = field_by_field(body)?;
     check_options(&options)?;
     check_env(&fields.env_vars)?;
+    check_package_id(&fields.package_id)?;
     let named = AgentId::from_str(&fields.agent_id)
         .map_err(|error| ApiError::wrong_field(format!("agent_id: {error}")))?;
     let process = ProcessId::of(named.clone()).to_string();
@@ -135,6 +145,15 @@ pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
 
 /// Variables that no process can be given. Says names alone: values may be secrets.
 pub(super) fn check_env(variables: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let size: usize = variables
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if size > LARGEST_ENV {
+        return Err(ApiError::wrong_field(format!(
+            "env_vars: {size} bytes together, more than {LARGEST_ENV}"
+        )));
+    }
     for (name, value) in variables {
         if !par_package::is_variable_name(name) {
             let shown: String = name.escape_debug().take(80).collect();
@@ -147,6 +166,15 @@ pub(super) fn check_env(variables: &BTreeMap<String, String>) -> Result<(), ApiE
                 "env_vars.{name}: contains a NUL character"
             )));
         }
+    }
+    Ok(())
+}
+
+pub(super) fn check_package_id(package_id: &str) -> Result<(), ApiError> {
+    if package_id.len() > LONGEST_PACKAGE_ID {
+        return Err(ApiError::wrong_field(format!(
+            "package_id: longer than {LONGEST_PACKAGE_ID} bytes"
+        )));
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use super::deploy::take_in;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
+use super::spawn::check_env;
 use super::text_field::{broken, discard, text_of};
 use super::{Api, Shared};
 use crate::catalog::Made;
@@ -173,6 +174,7 @@ async fn read(api: &Api, mut multipart: Multipart) -> Result<Upload, ApiError> {
                 let text = text_of(field).await?;
                 upload.env = serde_json::from_slice(&text)
                     .map_err(|error| ApiError::wrong_field(format!("environment: {error}")))?;
+                check_env(&upload.env)?;
             }
             Some("force_overwrite") => upload.force = text_of(field).await? == b"true",
             Some("file") => upload.package = Some(take_in(api, field).await?),

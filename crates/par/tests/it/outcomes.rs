@@ -64,3 +64,32 @@ fn a_text_field_without_end_is_refused_and_an_unknown_one_is_read_past() {
     assert_eq!(answer.status, 202, "{}", answer.text());
     scene.wait_until("kit", "running");
 }
+
+#[test]
+fn variables_that_are_too_large_together_are_refused_and_the_largest_ones_arrive() {
+    let scene = Scene::start();
+    let python = "import os\ndef handler(body):\n    return len(os.environ['A'])\n";
+    let package = PackageBuilder::new("large").main(python);
+    // One that takes the most room on the way.
+    let value = "\u{1}".repeat((120 << 10) - 1);
+    let answer = scene.spawn(&package, &json!({"env_vars": {"A": value, "B": "x"}}));
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("env_vars"), "{}", answer.text());
+    let upload_path = "/api/agent-apps/large/packages/deploy";
+    let environment = json!({"A": value, "B": "x"}).to_string();
+    let answer = upload(
+        &scene,
+        upload_path,
+        &[("environment", environment.as_bytes())],
+    );
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("env_vars"), "{}", answer.text());
+
+    scene.serve(&package, &json!({"env_vars": {"A": value}}));
+    assert_eq!(scene.call("large", &json!({})).json(), value.len());
+    let options = json!({"agent_id": "large", "package_path": "/", "package_id": "x".repeat(2000)});
+    let answer = scene.http().post("/supervisor/spawn", &options);
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("package_id"), "{}", answer.text());
+}
