@@ -183,12 +183,23 @@ impl Incarnation {
             .workers
             .borrow_mut()
             .retain(|worker| *worker != pid);
+        self.remove_socket();
         let known = || self.ground.workers.borrow().clone();
         let left = par_sandbox::end_strays(known, STRAYS).await;
         if left > 0 {
             warn!(agent = %self.made.agent, left, "processes of an ended worker could not be ended");
         }
         cause
+    }
+
+    /// A worker that was killed left its socket behind.
+    fn remove_socket(&self) {
+        let socket = self.ground.state.worker_socket(self.replica);
+        if let Err(error) = std::fs::remove_file(socket)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn!(replica = %self.replica, %error, "failed to remove the socket of a worker");
+        }
     }
 
     fn start(&self) -> io::Result<(Child, UnixStream)> {
