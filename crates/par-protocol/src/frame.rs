@@ -17,11 +17,16 @@
 //! | `chunk`    | flags `u8`, then bytes: request body, WebSocket message | flags `u8`, then bytes: response body, WebSocket message, one JSON value of a generator (in several chunks where it is large) |
 //! | `result`   | answer to `outbound`: `u16` status, body         | the JSON answer as it is sent on; empty: the generator, or the application of a WebSocket that its client left, has ended |
 //! | `error`    | answer to `outbound`: JSON [`crate::harness::Failure`] | JSON [`crate::harness::Failure`]; id 0: the agent could not be loaded |
-//! | `cancel`   | the caller left, or the deadline passed          | the agent no longer wants this outbound call |
+//! | `cancel`   | the caller left, or the deadline passed; answered as told below | the agent no longer wants this outbound call |
 //! | `credit`   | `u32`: that many more bytes of chunks may come   | the same |
 //! | `outbound` | –                                                | `u16` length of the head, JSON [`crate::harness::Outbound`], the body |
 //! | `log`      | –                                                | JSON [`crate::harness::Log`] |
 //! | `stop`     | finish, clean up, exit with code 0               | – |
+//!
+//! The agent answers every `cancel` of a call with one `result` or `error`, once nothing of that call runs any more: a
+//! thread in a system call, clean-up in a coroutine or an application that has not noticed yet all keep it waiting.
+//! This holds for calls, requests and WebSockets, begun or not. A call that is over when its `cancel` comes is
+//! answered all the same, so the worker may get one more such frame than it needs, and never waits in vain.
 //!
 //! Chunks of one id may run ahead of the reader by [`INITIAL_CREDIT`] bytes (flags included) in each direction;
 //! whoever reads them grants more with `credit`.
