@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -10,35 +11,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use par_lifecycle::Event;
-use par_model::control::{Command, EndCause, MAX_LINE, Report, WorkerSpec};
+use par_model::control::{EndCause, MAX_LINE, Report, WorkerSpec};
 use par_model::log::{Level, LogLine, Stream};
 use par_model::{AgentId, ReplicaId};
 use par_sandbox::Target;
-use rustix::process::Signal;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::process::Child;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::catalog::Made;
 use crate::chain;
 use crate::gone::Gone;
 use crate::logs::LogStore;
 use crate::message::Message;
+use crate::orders::{self, Order, Orders};
 use crate::ports;
 use crate::state::StateFolder;
 
-/// Commands that may wait for one worker.
-const WAITING_COMMANDS: usize = 8;
 /// For what an ended worker left behind.
 const STRAYS: Duration = Duration::from_secs(5);
 
 pub(crate) struct Effects {
     ground: Rc<Ground>,
-    incarnations: HashMap<ReplicaId, mpsc::Sender<Order>>,
+    incarnations: HashMap<ReplicaId, watch::Sender<Order>>,
     tasks: JoinSet<()>,
 }
 
@@ -53,12 +52,6 @@ pub(crate) struct Ground {
     pub(crate) events: mpsc::Sender<Message>,
     /// Process ids of workers that live: everything else below us is a stray.
     pub(crate) workers: RefCell<Vec<u32>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    Drain(Duration),
-    Kill,
 }
 
 impl Effects {
@@ -77,7 +70,7 @@ impl Effects {
     pub(crate) fn spawn(&mut self, replica: ReplicaId, made: Arc<Made>, port: u16, grpc_port: u16) {
         while self.tasks.try_join_next().is_some() {}
         self.incarnations.retain(|_, orders| !orders.is_closed());
-        let (orders_in, orders) = mpsc::channel(WAITING_COMMANDS);
+        let (orders_in, orders) = orders::channel();
         self.incarnations.insert(replica, orders_in);
         let incarnation = Incarnation {
             ground: Rc::clone(&self.ground),
@@ -103,11 +96,8 @@ impl Effects {
     }
 
     fn order(&self, replica: ReplicaId, order: Order) {
-        let Some(incarnation) = self.incarnations.get(&replica) else {
-            return;
-        };
-        if let Err(mpsc::error::TrySendError::Full(order)) = incarnation.try_send(order) {
-            warn!(%replica, ?order, "an order was not taken");
+        if let Some(incarnation) = self.incarnations.get(&replica) {
+            incarnation.send_replace(order);
         }
     }
 
@@ -156,13 +146,13 @@ struct Incarnation {
 type Lines = BufReader<OwnedReadHalf>;
 
 impl Incarnation {
-    async fn live(self, orders: mpsc::Receiver<Order>) {
+    async fn live(self, orders: Orders) {
         let cause = self.until_the_end(orders).await;
         info!(agent = %self.made.agent, replica = %self.replica, %cause, "worker ended");
         self.tell(Event::Exited(self.replica, cause)).await;
     }
 
-    async fn until_the_end(&self, orders: mpsc::Receiver<Order>) -> EndCause {
+    async fn until_the_end(&self, orders: Orders) -> EndCause {
         if !ports::are_free(self.ground.host, [self.port, self.grpc_port]) {
             return EndCause::PortTaken { port: self.port };
         }
@@ -214,7 +204,7 @@ impl Incarnation {
         &self,
         child: &mut Child,
         control: UnixStream,
-        mut orders: mpsc::Receiver<Order>,
+        orders: Orders,
         pid: u32,
     ) -> EndCause {
         let worker = match Target::of(child) {
@@ -222,23 +212,23 @@ impl Incarnation {
             Err(error) => return failed(&error),
         };
         let (read, mut write) = control.into_split();
-        if let Err(error) = write_line(&mut write, &self.spec()).await {
-            warn!(agent = %self.made.agent, %error, "a worker did not take its orders");
-        }
         let mut said = None;
         let heard = self.listen(BufReader::new(read), &mut said);
-        let obeyed = async {
-            while let Some(order) = orders.recv().await {
-                obey(order, &mut write, pid, &worker).await;
+        let spec = self.spec();
+        let ordered = async {
+            let told = orders::tell(orders.clone(), &mut write, &spec);
+            let killed = orders::kill_when_ordered(orders.clone(), pid, &worker);
+            if let (Err(error), ()) = tokio::join!(told, killed) {
+                // It has ended, or will be killed.
+                debug!(agent = %self.made.agent, %error, "a worker did not take its orders");
             }
-            std::future::pending::<()>().await;
+            std::future::pending::<Infallible>().await
         };
         let status = {
-            let (heard, obeyed) = (std::pin::pin!(heard), std::pin::pin!(obeyed));
             let ended = async { tokio::join!(child.wait(), heard).0 };
             tokio::select! {
                 status = ended => status,
-                () = obeyed => return failed(&io::Error::other("orders ended")),
+                never = ordered => match never {},
             }
         };
         said.unwrap_or_else(|| match status {
@@ -328,23 +318,6 @@ impl Incarnation {
             limits: ground.limits,
         }
     }
-}
-
-async fn obey(order: Order, write: &mut OwnedWriteHalf, pid: u32, worker: &Target) {
-    match order {
-        // A worker that does not listen any more has ended, or will be killed.
-        Order::Drain(within) => drop(write_line(write, &Command::Drain { within }).await),
-        Order::Kill => {
-            par_sandbox::kill_descendants(pid);
-            worker.signal(Signal::KILL);
-        }
-    }
-}
-
-async fn write_line(write: &mut OwnedWriteHalf, value: &impl serde::Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    write.write_all(&line).await
 }
 
 fn failed(error: &dyn std::error::Error) -> EndCause {

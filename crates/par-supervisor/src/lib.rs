@@ -16,6 +16,7 @@ mod effects;
 mod gone;
 mod logs;
 mod message;
+mod orders;
 mod ports;
 mod snapshot;
 mod state;
