@@ -10,7 +10,7 @@ use par_lifecycle::{Command, Release};
 use par_model::api::{Detail, Done, SpawnRequest, Spawned};
 use par_model::{AgentId, ProcessId};
 
-use super::outcome::{end_of, port_of};
+use super::outcome::{StillAlive, end_of, port_of};
 use super::refusal::ApiError;
 use super::spawn::{made_from, start as start_release};
 use super::{Api, Shared};
@@ -23,7 +23,11 @@ const LONGEST_STOP: Duration = Duration::from_secs(60);
 #[utoipa::path(
     post, path = "/supervisor/stop/{process_id}",
     params(("process_id", description = "`par-<agent>`, or the bare agent id")),
-    responses((status = 200, body = Done), (status = 404, description = "Unknown", body = Detail))
+    responses(
+        (status = 200, body = Done),
+        (status = 404, description = "Unknown", body = Detail),
+        (status = 504, description = "It is still stopping", body = Detail),
+    )
 )]
 pub(super) async fn stop(
     State(api): Shared,
@@ -31,7 +35,7 @@ pub(super) async fn stop(
 ) -> Result<Json<Done>, ApiError> {
     let (agent, _) = find(&api, &word)?;
     api.control.command(Command::Stop(agent.clone())).await?;
-    end_of(&api.control, &agent, Instant::now() + LONGEST_STOP).await;
+    end_of(&api.control, &agent, Instant::now() + LONGEST_STOP).await?;
     Ok(Json(Done::success()))
 }
 
@@ -65,6 +69,7 @@ pub(super) async fn start(
         (status = 400, description = "The package was refused", body = Detail),
         (status = 404, description = "Unknown", body = Detail),
         (status = 422, description = "A field is missing or wrong", body = Detail),
+        (status = 504, description = "It is still stopping", body = Detail),
     )
 )]
 pub(super) async fn restart(
@@ -96,10 +101,7 @@ pub(super) async fn restart(
         let mut snapshots = api.control.snapshots.clone();
         let ended = snapshots.wait_for(|snapshot| snapshot.agents.get(&agent).is_none_or(gone));
         if tokio::time::timeout(LONGEST_STOP, ended).await.is_err() {
-            return Err(ApiError::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                format!("agent `{agent}` is still stopping"),
-            ));
+            return Err(StillAlive(agent).into());
         }
     }
     started(&api, agent, release).await
@@ -109,7 +111,11 @@ pub(super) async fn restart(
 #[utoipa::path(
     delete, path = "/supervisor/agents/{process_id}",
     params(("process_id", description = "`par-<agent>`, or the bare agent id")),
-    responses((status = 200, body = Done), (status = 404, description = "Unknown", body = Detail))
+    responses(
+        (status = 200, body = Done),
+        (status = 404, description = "Unknown", body = Detail),
+        (status = 504, description = "It is still stopping", body = Detail),
+    )
 )]
 pub(super) async fn remove(
     State(api): Shared,
@@ -117,7 +123,7 @@ pub(super) async fn remove(
 ) -> Result<Json<Done>, ApiError> {
     let (agent, _) = find(&api, &word)?;
     api.control.command(Command::Remove(agent.clone())).await?;
-    end_of(&api.control, &agent, Instant::now() + LONGEST_STOP).await;
+    end_of(&api.control, &agent, Instant::now() + LONGEST_STOP).await?;
     Ok(Json(Done::success()))
 }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::http::StatusCode;
 use par_lifecycle::Release;
 use par_model::control::EndCause;
 use par_model::{AgentId, ProcessState};
 
+use super::refusal::ApiError;
 use crate::message::Control;
 use crate::snapshot::{Known, Snapshot};
 
@@ -99,7 +101,11 @@ pub(crate) async fn port_of(
 }
 
 /// Waits until nothing of an agent lives, at most until `give_up`.
-pub(crate) async fn end_of(control: &Control, agent: &AgentId, give_up: Instant) {
+pub(crate) async fn end_of(
+    control: &Control,
+    agent: &AgentId,
+    give_up: Instant,
+) -> Result<(), StillAlive> {
     let mut snapshots = control.snapshots.clone();
     let lives = |snapshot: &Arc<Snapshot>| {
         snapshot
@@ -108,6 +114,80 @@ pub(crate) async fn end_of(control: &Control, agent: &AgentId, give_up: Instant)
             .is_some_and(|known| known.status.incarnation.is_some())
     };
     let ended = snapshots.wait_for(|snapshot| !lives(snapshot));
-    // Too late: whoever asked sees `stopping` in the status.
-    let _either_way = tokio::time::timeout_at(give_up.into(), ended).await;
+    match tokio::time::timeout_at(give_up.into(), ended).await {
+        // Without a driver nothing lives any more.
+        Ok(Ok(_) | Err(_)) => Ok(()),
+        Err(_) => Err(StillAlive(agent.clone())),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("agent `{0}` is still stopping")]
+pub(crate) struct StillAlive(pub(super) AgentId);
+
+impl From<StillAlive> for ApiError {
+    fn from(alive: StillAlive) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, alive.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use par_lifecycle::{AgentStatus, Incarnation};
+    use par_model::ReplicaId;
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+    use crate::catalog::Made;
+    use crate::logs::LogStore;
+
+    fn stopping() -> Known {
+        let release = Release(1);
+        Known {
+            status: AgentStatus {
+                state: ProcessState::Stopping,
+                release,
+                incarnation: Some(Incarnation {
+                    replica: ReplicaId(1),
+                    release,
+                    port: 1,
+                    grpc_port: 2,
+                    pid: None,
+                }),
+                ready_since: None,
+                restart_count: 0,
+                restart_at: None,
+                error: None,
+            },
+            made: Arc::new(Made {
+                agent: agent(),
+                package_id: "a@1".to_owned(),
+                digest: "0".repeat(64).parse().expect("a digest"),
+                package: "/".into(),
+                env: std::collections::BTreeMap::new(),
+                options: par_model::api::SpawnOptions::default(),
+            }),
+            progress: None,
+            agent_pid: None,
+        }
+    }
+
+    fn agent() -> AgentId {
+        "a".parse().expect("a valid id")
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_still_lives_when_the_wait_is_over_is_not_said_to_have_ended() {
+        let mut snapshot = Snapshot::default();
+        snapshot.agents.insert(agent(), stopping());
+        let (snapshots_in, snapshots) = watch::channel(Arc::new(snapshot));
+        let control = Control::new(mpsc::channel(1).0, snapshots, Arc::new(LogStore::default()));
+        let waited = end_of(&control, &agent(), Instant::now()).await;
+        let alive = waited.expect_err("it lives");
+        assert_eq!(alive.to_string(), "agent `a` is still stopping");
+        assert_eq!(ApiError::from(alive).status, StatusCode::GATEWAY_TIMEOUT);
+        snapshots_in.send_replace(Arc::default());
+        let waited = end_of(&control, &agent(), Instant::now()).await;
+        assert!(waited.is_ok());
+    }
 }
