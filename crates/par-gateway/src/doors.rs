@@ -32,11 +32,29 @@ pub(crate) enum Stream {
 }
 
 /// One connection in the count of its thread, until dropped.
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place {
+    open: Arc<AtomicUsize>,
+    /// How many there were with this one when it came.
+    number: usize,
+}
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        Self {
+            number: open.fetch_add(1, Ordering::Relaxed) + 1,
+            open: Arc::clone(open),
+        }
+    }
+
+    /// Whether it is one too many, by what was there when it came and is there still.
+    pub(crate) fn is_beyond(&self, limit: usize) -> bool {
+        self.number.min(self.open.load(Ordering::Relaxed)) > limit
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -72,11 +90,11 @@ impl Dealer {
         let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.open()) else {
             return;
         };
-        if lane.open() >= self.max_connections {
-            return stream.refuse(&CallError::Overloaded);
+        // The thread finds the room for one too many; this many means that it does not get around to it.
+        if lane.open() >= self.max_connections.saturating_mul(2) {
+            return stream.refuse(&CallError::TooManyConnections);
         }
-        lane.open.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(&lane.open));
+        let place = Place::take(&lane.open);
         if lane.inbox.send(Arrival { stream, place }).is_err() {
             debug!("a connection came after its thread had ended");
         }
@@ -85,7 +103,7 @@ impl Dealer {
 
 impl Stream {
     /// Says why in one packet that never blocks; whether the caller still reads it is up to the caller.
-    fn refuse(&self, error: &CallError) {
+    pub(crate) fn refuse(&self, error: &CallError) {
         let text = refusal::as_text(error);
         let sent = match self {
             Self::Public(stream, _) => rustix::net::send(stream, &text, SendFlags::DONTWAIT),

@@ -15,6 +15,7 @@ use crate::hold::Hold;
 use crate::path;
 use crate::room::Room;
 use crate::routes::{Backend, InFlight};
+use crate::serve::Caller;
 use crate::tunnel::Tunnel;
 use crate::upstream::{AgentBody, Link, Unanswered};
 
@@ -27,12 +28,16 @@ pub(crate) struct Answer {
 /// `agent` is the name as asked, `rest` the path below it.
 pub(crate) async fn forward(
     room: &Room,
-    caller: &Identity,
+    caller: &Caller,
     agent: &str,
     rest: &str,
     mut request: Request<Incoming>,
 ) -> Result<Answer, CallError> {
-    let upgrade = prepare(&mut request, caller, rest)?;
+    let upgrade = prepare(&mut request, &caller.identity, rest)?;
+    let limit = headers::asked_deadline(request.headers()).unwrap_or(room.config.call_timeout);
+    let rounds = room
+        .watch
+        .rounds_in(limit.saturating_add(room.config.answer_slack));
     let hold = Hold::of_call(room, agent, rest);
     loop {
         let backend = hold.ready().await?;
@@ -49,7 +54,8 @@ pub(crate) async fn forward(
                 }
             },
         };
-        match link.send(request).await {
+        let answer = caller.watched.wait_for_answer(rounds, link.send(request));
+        match answer.await.ok_or(CallError::DeadlineExceeded(limit))? {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return switch(response, upgrade, link, in_flight);
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use par_model::CallError;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
@@ -170,9 +171,10 @@ async fn serve_arrivals(room: &Rc<Room>, mut arrivals: mpsc::UnboundedReceiver<A
     loop {
         tokio::select! {
             arrival = arrivals.recv() => match arrival {
-                Some(arrival) => {
+                Some(arrival) if has_room(room, &arrival) => {
                     connections.spawn_local(welcome(arrival, Rc::clone(room)));
                 }
+                Some(arrival) => arrival.stream.refuse(&CallError::TooManyConnections),
                 None => break, // the doors are closed
             },
             _ = look.tick() => room.watch.look(),
@@ -182,6 +184,11 @@ async fn serve_arrivals(room: &Rc<Room>, mut arrivals: mpsc::UnboundedReceiver<A
     room.watch.close();
     connections.close();
     end.kill.run_until_cancelled(connections.wait()).await;
+}
+
+/// A connection beyond the limit takes the place of one that is idle.
+fn has_room(room: &Room, arrival: &Arrival) -> bool {
+    !arrival.place.is_beyond(room.config.max_connections) || room.watch.make_room()
 }
 
 async fn welcome(arrival: Arrival, room: Rc<Room>) {

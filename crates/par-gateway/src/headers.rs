@@ -1,13 +1,14 @@
 //! What of a message concerns one connection only, and who we say is calling.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::header::{
     CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
     UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
-use par_model::headers::{CALLER, FORWARDED_PREFIX, HOPS, MAX_HOPS};
+use par_model::headers::{CALLER, FORWARDED_PREFIX, HOPS, MAX_HOPS, REQUEST_TIMEOUT};
 use par_model::{AgentId, CallError};
 
 const OURS: &str = "x-par-";
@@ -17,6 +18,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static(FORWARDED_PREFIX);
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REQUEST_TIMEOUT: HeaderName = HeaderName::from_static(REQUEST_TIMEOUT);
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const UPGRADING: HeaderValue = HeaderValue::from_static("upgrade");
@@ -63,6 +65,12 @@ pub(crate) fn check_host<B>(request: &mut Request<B>) -> Result<(), CallError> {
         request.headers_mut().insert(HOST, host);
     }
     Ok(())
+}
+
+/// None also for nonsense, which the worker refuses.
+pub(crate) fn asked_deadline(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(X_REQUEST_TIMEOUT)?.to_str().ok()?;
+    Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
 }
 
 /// Only WebSocket: any other protocol would let a caller speak to the worker without us (h2c smuggling).

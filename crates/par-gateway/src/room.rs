@@ -28,8 +28,13 @@ pub struct Config {
     pub header_timeout: Duration,
     /// How long a worker may take to accept a connection.
     pub connect_timeout: Duration,
-    /// Connections at one time, for each thread. Any further one is answered with 503 and closed: a caller that
-    /// is told can try elsewhere, one that is left in the backlog only sees silence.
+    /// How long an agent may take until its answer begins, when the caller does not say.
+    pub call_timeout: Duration,
+    /// How much longer than that the worker may take to say so itself, before it is given up.
+    pub answer_slack: Duration,
+    /// Connections at one time, for each thread. Any further one takes the place of the one that is idle longest. If
+    /// none is, it is answered with 503 and closed: a caller that is told can try elsewhere, one that is left in the
+    /// backlog only sees silence.
     pub max_connections: usize,
     pub max_headers: usize,
     pub max_header_bytes: usize,
@@ -44,6 +49,8 @@ impl Default for Config {
             hold: Duration::from_secs(2),
             header_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
+            call_timeout: Duration::from_secs(60),
+            answer_slack: Duration::from_secs(5),
             max_connections: 1024,
             max_headers: 128,
             max_header_bytes: 64 << 10,
@@ -68,7 +75,7 @@ impl Room {
             .max_header_size(config.max_header_bytes)
             .max_buf_size(config.max_header_bytes.max(128 << 10));
         Self {
-            watch: Watch::new(config.header_timeout),
+            watch: Watch::new(config.header_timeout, config.answer_slack),
             config,
             routes,
             pools: Pools::default(),

@@ -31,8 +31,8 @@ use crate::watch::{Attended, Verdict, Watched};
 pub(crate) struct Caller {
     room: Rc<Room>,
     peer: Peer,
-    identity: Identity,
-    watched: Rc<Watched>,
+    pub(crate) identity: Identity,
+    pub(crate) watched: Rc<Watched>,
     /// Set by the last request on a connection that leaves HTTP.
     tunnel: RefCell<Option<Tunnel>>,
 }
@@ -89,7 +89,7 @@ impl Caller {
                 self.room.ask_control(request, self.peer.clone()).await
             }
             Asked::Agent { id, rest } => {
-                let answer = forward(&self.room, &self.identity, &id, rest, request).await?;
+                let answer = forward(&self.room, self, &id, rest, request).await?;
                 *self.tunnel.borrow_mut() = answer.tunnel;
                 Ok(answer.response)
             }
@@ -102,7 +102,7 @@ pub(crate) async fn serve<S>(stream: S, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = Strict::new(stream, caller.watched.blocked());
+    let stream = Strict::new(stream, caller.watched.pulse());
     if let Err(error) = serve_http(stream, &caller).await {
         debug!(peer = ?caller.peer, %error, "connection broken");
     }

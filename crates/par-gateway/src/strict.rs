@@ -3,12 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::{Ambiguous, Framing};
+use crate::watch::Pulse;
 
 /// Makes any head one that hyper answers with 400: no head may hold a zero byte.
 const POISON: &[u8] = b"\0\r\n\r\n";
@@ -18,17 +19,16 @@ pub(crate) struct Strict<S> {
     framing: Framing,
     /// What hyper still has to read after a refusal.
     poison: Option<&'static [u8]>,
-    /// Whether the caller takes what is written.
-    blocked: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
 }
 
 impl<S> Strict<S> {
-    pub(crate) fn new(stream: S, blocked: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
         Self {
             stream,
             framing: Framing::default(),
             poison: None,
-            blocked,
+            pulse,
         }
     }
 
@@ -65,6 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
         }
         let from = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        this.pulse.heard.store(true, Ordering::Relaxed);
         match this.framing.feed(&buf.filled()[from..]) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(found) => Poll::Ready(this.refuse(buf, from, &found)),
@@ -79,7 +80,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.blocked.store(written.is_pending(), Ordering::Relaxed);
+        self.pulse
+            .blocked
+            .store(written.is_pending(), Ordering::Relaxed);
         written
     }
 
@@ -89,7 +92,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.blocked.store(written.is_pending(), Ordering::Relaxed);
+        self.pulse
+            .blocked
+            .store(written.is_pending(), Ordering::Relaxed);
         written
     }
 

@@ -1,4 +1,5 @@
-//! One clock for all connections of a thread: callers that send no request for too long are asked to leave.
+//! One clock for all connections of a thread: callers that send no request for too long are asked to leave, and
+//! calls whose answer does not begin in time are given up.
 //!
 //! hyper would set a timer for every head it waits for, which costs a call more than all our own work on it. Nobody
 //! needs to know to the millisecond when a silent caller has been silent for half a minute.
@@ -8,7 +9,9 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
+use std::cmp::Reverse;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +23,18 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::body::{BoxError, ReplyBody};
 
-/// The clock is looked at so many times within the patience.
+/// The clock is looked at so many times within the shortest wait that it measures, or once in [`LONGEST_ROUND`].
 const ROUNDS: u32 = 8;
+const LONGEST_ROUND: Duration = Duration::from_millis(500);
+
+/// A difference above it is negative: rounds wrap.
+const MOST_ROUNDS: u32 = u32::MAX / 2;
 
 /// Every connection of one thread.
 pub(crate) struct Watch {
-    patience: Duration,
+    interval: Duration,
+    /// Rounds that a caller may be silent.
+    patience: u32,
     round: Rc<Cell<u32>>,
     closing: Cell<bool>,
     connections: RefCell<Vec<Weak<Watched>>>,
@@ -45,16 +54,36 @@ pub(crate) struct Watched {
     round: Rc<Cell<u32>>,
     /// The round in which the wait for a request began; none while there is one.
     waiting_since: Cell<Option<u32>>,
-    /// The caller does not take what was written.
-    blocked: Arc<AtomicBool>,
+    answer_wait: Cell<Option<AnswerWait>>,
+    pulse: Arc<Pulse>,
     verdict: Cell<Verdict>,
     waker: RefCell<Option<Waker>>,
 }
 
+/// What the stream of a connection tells the clock.
+#[derive(Default)]
+pub(crate) struct Pulse {
+    /// The caller does not take what was written.
+    pub(crate) blocked: AtomicBool,
+    /// The caller has sent something.
+    pub(crate) heard: AtomicBool,
+}
+
+/// The wait for the head of an answer; it begins anew whenever more of the request has come.
+#[derive(Clone, Copy)]
+struct AnswerWait {
+    rounds: u32,
+    until: u32,
+}
+
 impl Watch {
-    pub(crate) fn new(patience: Duration) -> Self {
+    /// `slack` is the shortest wait for an answer that has to be measured.
+    pub(crate) fn new(patience: Duration, slack: Duration) -> Self {
+        let shortest = patience.min(slack) / ROUNDS;
+        let interval = shortest.clamp(Duration::from_millis(1), LONGEST_ROUND);
         Self {
-            patience,
+            interval,
+            patience: rounds_in(patience, interval),
             round: Rc::default(),
             closing: Cell::new(false),
             connections: RefCell::default(),
@@ -63,14 +92,20 @@ impl Watch {
 
     /// How often [`Watch::look`] wants to be called.
     pub(crate) fn interval(&self) -> Duration {
-        (self.patience / ROUNDS).max(Duration::from_millis(1))
+        self.interval
+    }
+
+    /// For [`Watched::wait_for_answer`].
+    pub(crate) fn rounds_in(&self, time: Duration) -> u32 {
+        rounds_in(time, self.interval)
     }
 
     pub(crate) fn enter(&self) -> Rc<Watched> {
         let watched = Rc::new(Watched {
             round: Rc::clone(&self.round),
             waiting_since: Cell::new(Some(self.round.get())),
-            blocked: Arc::default(),
+            answer_wait: Cell::default(),
+            pulse: Arc::default(),
             verdict: Cell::new(match self.closing.get() {
                 true => Verdict::Finish,
                 false => Verdict::Stay,
@@ -85,10 +120,27 @@ impl Watch {
     pub(crate) fn look(&self) {
         self.round.set(self.round.get().wrapping_add(1));
         self.for_each(|watched| {
-            if watched.has_waited_too_long() {
+            if watched.has_waited_too_long(self.patience) {
                 watched.tell(Verdict::Leave);
             }
+            if watched.answer_is_overdue() {
+                watched.wake();
+            }
         });
+    }
+
+    /// Asks the connection to leave that has waited longest for a request; false if none has waited for a round.
+    pub(crate) fn make_room(&self) -> bool {
+        let now = self.round.get();
+        let connections = self.connections.borrow();
+        let waiting = connections.iter().filter_map(Weak::upgrade);
+        let longest = waiting
+            .filter_map(|watched| Some((watched.idle_rounds(now)?, watched)))
+            .filter(|(idle, _)| *idle > 0)
+            .min_by_key(|(idle, _)| Reverse(*idle)); // of equals the first, which is the oldest
+        longest
+            .inspect(|(_, watched)| watched.tell(Verdict::Leave))
+            .is_some()
     }
 
     /// Nobody waits for a further request from now on.
@@ -118,8 +170,51 @@ impl Watched {
         self.verdict.get()
     }
 
-    pub(crate) fn blocked(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.blocked)
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// None when it takes more than so many rounds, in which nothing more of the request came either.
+    pub(crate) async fn wait_for_answer<T>(
+        &self,
+        rounds: u32,
+        answer: impl Future<Output = T>,
+    ) -> Option<T> {
+        self.restart_answer_wait(rounds);
+        let mut answer = pin!(answer);
+        let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if self.answer_is_overdue() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        let answered = answered.await;
+        self.answer_wait.set(None);
+        answered
+    }
+
+    fn restart_answer_wait(&self, rounds: u32) {
+        let until = self.round.get().wrapping_add(rounds);
+        self.answer_wait.set(Some(AnswerWait { rounds, until }));
+    }
+
+    fn answer_is_overdue(&self) -> bool {
+        let Some(wait) = self.answer_wait.get() else {
+            return false;
+        };
+        if self.pulse.heard.swap(false, Ordering::Relaxed) {
+            self.restart_answer_wait(wait.rounds);
+            return false;
+        }
+        let left = wait.until.wrapping_sub(self.round.get());
+        left > MOST_ROUNDS // it has passed zero
+    }
+
+    /// How long it has waited for a request; none for one that has anything else to do.
+    fn idle_rounds(&self, now: u32) -> Option<u32> {
+        let leaves = self.verdict.get() == Verdict::Leave;
+        let busy = leaves || self.pulse.blocked.load(Ordering::Relaxed);
+        let since = self.waiting_since.get().filter(|_| !busy)?;
+        Some(now.wrapping_sub(since))
     }
 
     pub(crate) fn begin_call(self: &Rc<Self>) -> OnCall {
@@ -127,25 +222,34 @@ impl Watched {
         OnCall(Rc::clone(self))
     }
 
-    fn has_waited_too_long(&self) -> bool {
+    fn has_waited_too_long(&self, patience: u32) -> bool {
         let Some(since) = self.waiting_since.get() else {
             return false;
         };
         let now = self.round.get();
-        if self.blocked.load(Ordering::Relaxed) {
+        if self.pulse.blocked.load(Ordering::Relaxed) {
             // The answer is not taken yet: this is the caller's own pace, and no wait of ours.
             self.waiting_since.set(Some(now));
             return false;
         }
-        now.wrapping_sub(since) > ROUNDS
+        now.wrapping_sub(since) > patience
     }
 
     fn tell(&self, verdict: Verdict) {
         self.verdict.set(verdict);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
+}
+
+fn rounds_in(time: Duration, interval: Duration) -> u32 {
+    let rounds = time.as_nanos().div_ceil(interval.as_nanos().max(1));
+    u32::try_from(rounds).map_or(MOST_ROUNDS, |rounds| rounds.min(MOST_ROUNDS))
 }
 
 /// A request is being answered, until dropped.

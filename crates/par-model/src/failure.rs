@@ -27,6 +27,8 @@ pub enum CallError {
     DeadlineExceeded(Duration),
     #[error("Too many calls in flight; try again later")]
     Overloaded,
+    #[error("Too many connections; try again later")]
+    TooManyConnections,
     #[error("more than {0} agents called each other for one call")]
     TooManyHops(u32),
     #[error("the agent ended while it answered: {0}")]
@@ -50,7 +52,7 @@ impl CallError {
             Self::BadJson(_) | Self::BadRequest(_) => (400, 3),
             Self::BodyTooLarge { .. } => (413, 8),
             Self::NotReady(_) => (503, 14),
-            Self::Overloaded => (503, 8),
+            Self::Overloaded | Self::TooManyConnections => (503, 8),
             Self::DeadlineExceeded(_) => (504, 4),
             Self::TooManyHops(_) => (508, 9),
             Self::AgentGone(_) => (502, 14),
