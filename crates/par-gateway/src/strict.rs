@@ -17,9 +17,17 @@ const POISON: &[u8] = b"\0\r\n\r\n";
 pub(crate) struct Strict<S> {
     stream: S,
     framing: Framing,
-    /// What hyper still has to read after a refusal.
-    poison: Option<&'static [u8]>,
+    refused: Option<Refused>,
     pulse: Arc<Pulse>,
+}
+
+/// What hyper has to read after what was right.
+#[derive(Clone, Copy)]
+enum Refused {
+    /// What is left of the poison, then the end.
+    Head(&'static [u8]),
+    /// An error in its body: the call is answered with 400 if it was not answered yet.
+    Body,
 }
 
 impl<S> Strict<S> {
@@ -27,29 +35,37 @@ impl<S> Strict<S> {
         Self {
             stream,
             framing: Framing::default(),
-            poison: None,
+            refused: None,
             pulse,
         }
     }
 
     /// hyper sees what was right, then what it must refuse.
     fn refuse(&mut self, buf: &mut ReadBuf<'_>, from: usize, found: &Ambiguous) -> io::Result<()> {
-        self.poison = Some(&[]);
-        if !found.in_head {
-            let reason = "the body is not framed as HTTP";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-        }
         buf.set_filled(from + found.at);
-        self.give_poison(buf, POISON);
-        Ok(())
+        if found.in_head {
+            return self.go_on_refusing(buf, Refused::Head(POISON));
+        }
+        self.refused = Some(Refused::Body);
+        // No bytes at all would be the end of the stream.
+        let seen_some = found.at > 0;
+        seen_some.then_some(()).ok_or_else(broken_body)
     }
 
-    /// Nothing is left to give at the end of the stream.
-    fn give_poison(&mut self, buf: &mut ReadBuf<'_>, poison: &'static [u8]) {
+    fn go_on_refusing(&mut self, buf: &mut ReadBuf<'_>, refused: Refused) -> io::Result<()> {
+        let Refused::Head(poison) = refused else {
+            return Err(broken_body());
+        };
         let (now, later) = poison.split_at(buf.remaining().min(poison.len()));
         buf.put_slice(now);
-        self.poison = Some(later);
+        self.refused = Some(Refused::Head(later));
+        Ok(())
     }
+}
+
+fn broken_body() -> io::Error {
+    let reason = "the body is not framed as HTTP";
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
@@ -59,9 +75,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(poison) = this.poison {
-            this.give_poison(buf, poison);
-            return Poll::Ready(Ok(()));
+        if let Some(refused) = this.refused {
+            return Poll::Ready(this.go_on_refusing(buf, refused));
         }
         let from = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
