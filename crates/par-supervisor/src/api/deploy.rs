@@ -141,6 +141,10 @@ async fn receive(api: &Api, mut upload: Multipart) -> Result<(DeployOptions, Pac
 }
 
 fn read_options(text: &[u8]) -> Result<DeployOptions, ApiError> {
+    // A list would be taken for the fields in their order.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::wrong_field("options: not a JSON object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(text);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         ApiError::wrong_field(format!("options.{}: {}", error.path(), error.inner()))

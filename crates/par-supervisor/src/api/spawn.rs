@@ -65,8 +65,11 @@ pub(super) async fn made_from(
     body: &[u8],
     word: Option<&str>,
 ) -> Result<Made, ApiError> {
-    serde_json::from_slice::<serde_json::Value>(body)
+    let json: serde_json::Value = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
+    if !json.is_object() {
+        return Err(ApiError::wrong_field("the body is not a JSON object"));
+    }
     let fields: Fields = field_by_field(body)?;
     let options: SpawnOptions = field_by_field(body)?;
     check_options(&options)?;

@@ -93,3 +93,28 @@ fn variables_that_are_too_large_together_are_refused_and_the_largest_ones_arrive
     assert_eq!(answer.status, 422, "{}", answer.text());
     assert!(answer.text().contains("package_id"), "{}", answer.text());
 }
+
+#[test]
+fn what_is_to_be_an_object_and_is_another_value_is_refused_in_plain_words() {
+    let scene = Scene::start();
+    for body in [
+        json!([]),
+        json!(["a", "", "/x.apkg", {}]),
+        json!(7),
+        json!(null),
+    ] {
+        let answer = scene.http().post("/supervisor/spawn", &body);
+        let spawned = answer.expect("an answer");
+        let options = body.to_string();
+        let deployed = upload(
+            &scene,
+            "/supervisor/deploy",
+            &[("options", options.as_bytes())],
+        );
+        for answer in [spawned, deployed] {
+            assert_eq!(answer.status, 422, "{}", answer.text());
+            let words = answer.text();
+            assert!(words.contains("not a JSON object"), "{words}");
+        }
+    }
+}
