@@ -84,8 +84,7 @@ struct Answers {
 #[derive(Serialize, Deserialize)]
 struct Answer {
     changed: Duration,
-    /// Absent: it does not work.
-    said: Option<String>,
+    said: String,
 }
 
 impl Answers {
@@ -108,24 +107,19 @@ impl Answers {
             .ok()?
             .duration_since(UNIX_EPOCH)
             .ok()?;
-        let said = match self.known.get(candidate) {
-            Some(answer) if answer.changed == changed => answer.said.clone(),
-            _ => {
-                let said = probe(candidate).await;
-                self.known.insert(
-                    candidate.to_owned(),
-                    Answer {
-                        changed,
-                        said: said.clone(),
-                    },
-                );
-                self.write();
-                said
-            }
-        };
-        Interpreter::parse(&said?)
-            .ok()
-            .filter(|interpreter| interpreter.path.is_file())
+        if let Some(answer) = self.known.get(candidate)
+            && answer.changed == changed
+            && let Some(interpreter) = understood(&answer.said)
+        {
+            return Some(interpreter);
+        }
+        let said = probe(candidate).await?;
+        // One that gave no answer may have been short of time or memory: it is asked again.
+        let interpreter = understood(&said)?;
+        let answer = Answer { changed, said };
+        self.known.insert(candidate.to_owned(), answer);
+        self.write();
+        Some(interpreter)
     }
 
     /// One rename; when it fails, somebody will ask again.
@@ -140,6 +134,11 @@ impl Answers {
             tracing::warn!(%error, "failed to keep what the interpreters said");
         }
     }
+}
+
+fn understood(said: &str) -> Option<Interpreter> {
+    let interpreter = Interpreter::parse(said).ok();
+    interpreter.filter(|interpreter| interpreter.path.is_file())
 }
 
 async fn probe(candidate: &Path) -> Option<String> {
@@ -158,4 +157,31 @@ async fn probe(candidate: &Path) -> Option<String> {
     })
     .await;
     ended.ok().and(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_interpreter_that_failed_once_is_asked_again_and_one_that_answered_is_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (python, works) = (folder.path().join("python"), folder.path().join("works"));
+        let script = format!(
+            "#!/bin/sh\ntest -e '{}' && exec python3 \"$@\"\n",
+            works.display()
+        );
+        std::fs::write(&python, script).expect("written");
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&python, executable).expect("changed");
+
+        let ask = async || Answers::read(folder.path()).ask(&python).await.is_some();
+        assert!(!ask().await);
+        std::fs::write(&works, "").expect("written");
+        assert!(ask().await, "asked again");
+        std::fs::remove_file(&works).expect("removed");
+        assert!(ask().await, "remembered");
+    }
 }
