@@ -9,12 +9,16 @@ use par_model::log::Level;
 use par_package::{Interpreter, Package, Requirements, Step};
 use par_sandbox::{ToolError, run_tool};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::chain;
 use crate::reports::Reporter;
 
 /// For one step of an installation.
 const LONGEST_STEP: Duration = Duration::from_secs(900);
+
+/// Between two tries to be the one who installs.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 pub(crate) struct Environment {
     pub(crate) python: PathBuf,
@@ -71,10 +75,16 @@ async fn lock(home: &Path, reporter: &Reporter) -> io::Result<File> {
         return Ok(file);
     }
     reporter.progress("waiting for dependencies that another agent is installing");
-    let locked = tokio::task::spawn_blocking(move || {
-        flock(&file, FlockOperation::LockExclusive).map(|()| file)
-    });
-    Ok(locked.await.map_err(io::Error::other)??)
+    // Nothing tells when a lock is free, and a thread that blocks on it could not be called off at our end.
+    let mut pause = Duration::from_millis(5);
+    loop {
+        tokio::time::sleep(pause).await;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => pause = (pause * 2).min(LONGEST_PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 async fn install(
@@ -120,4 +130,33 @@ pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reports;
+
+    #[test]
+    fn a_worker_that_waits_for_an_installation_can_end_and_one_that_goes_on_gets_its_turn() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = folder.path().join("environment");
+        let runtime = || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_time().build().expect("a runtime")
+        };
+        let (reporter, _reports) = reports::channel();
+        let first = runtime().block_on(lock(&home, &reporter)).expect("free");
+        let short = Duration::from_millis(20);
+        let ending = runtime();
+        let waited =
+            ending.block_on(async { tokio::time::timeout(short, lock(&home, &reporter)).await });
+        assert!(waited.is_err(), "the first still has it");
+        drop(ending); // Would wait for a thread that waits for the lock.
+        runtime().block_on(async {
+            let freed = async { drop(first) };
+            let (locked, ()) = tokio::join!(lock(&home, &reporter), freed);
+            locked.expect("free again");
+        });
+    }
 }
