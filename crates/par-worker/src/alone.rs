@@ -9,6 +9,7 @@ use par_model::control::{CallLimits, EndCause, Folders, Report, WorkerSpec};
 use par_model::log::LogLine;
 use par_model::{AgentId, ReplicaId};
 use par_package::{Limits, Store};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -68,7 +69,8 @@ pub fn run_alone(
         });
         // Both until the end of the runtime.
         tokio::task::spawn_local(par_sandbox::reap_orphans().map_err(AloneError::State)?);
-        tokio::task::spawn_local(interrupted(ending_in));
+        let signals = Signals::listen().map_err(AloneError::State)?;
+        tokio::task::spawn_local(interrupted(signals, ending_in));
         let cause = life::live(spec, reporter, ending).await;
         let _said_all = heard.await;
         Ok(cause)
@@ -81,17 +83,37 @@ pub fn run_alone(
     }
 }
 
-/// Ctrl-C: the first drains, the second does not wait.
-async fn interrupted(ending: watch::Sender<Ending>) {
-    if tokio::signal::ctrl_c().await.is_ok() {
+/// The first Ctrl-C drains, and so does the first SIGTERM, which the agent's life hears itself. The second of either
+/// does not wait.
+async fn interrupted(mut signals: Signals, ending: watch::Sender<Ending>) {
+    if signals.next().await == SignalKind::interrupt() {
         ending.send_replace(Ending::Drain {
             within: std::time::Duration::from_secs(10),
         });
     }
-    if tokio::signal::ctrl_c().await.is_ok() {
-        std::process::exit(130);
+    let second = signals.next().await;
+    std::process::exit(128 + second.as_raw_value());
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
-    std::future::pending().await
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+        }
+    }
 }
 
 fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {

@@ -2,6 +2,7 @@
 
 mod agents_calling;
 mod alone;
+mod alone_ended;
 mod big_bodies;
 mod blocking;
 mod bounds;
