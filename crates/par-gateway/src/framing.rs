@@ -20,6 +20,8 @@ pub(crate) struct Framing {
     part: Part,
     /// A line that has not ended yet.
     unfinished: Vec<u8>,
+    /// A head was whole since [`Framing::take_whole_head`].
+    whole_head: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,11 @@ impl Framing {
         Ok(())
     }
 
+    /// Whether there is a request to answer since this was last asked.
+    pub(crate) fn take_whole_head(&mut self) -> bool {
+        std::mem::take(&mut self.whole_head)
+    }
+
     fn leave_finished_data(&mut self) {
         match self.part {
             Part::Sized(0) => self.part = Part::default(),
@@ -104,6 +111,7 @@ impl Framing {
             self.part.after_line(&line)
         };
         if let Some(part) = next.ok_or(end)? {
+            self.whole_head |= matches!(self.part, Part::Head(_));
             self.part = part;
         }
         Ok(taken)

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
+use par_model::CallError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::{Ambiguous, Framing};
+use crate::refusal;
 use crate::watch::Pulse;
 
 /// Makes any head one that hyper answers with 400: no head may hold a zero byte.
@@ -22,10 +24,11 @@ pub(crate) struct Strict<S> {
 }
 
 /// What hyper has to read after what was right.
-#[derive(Clone, Copy)]
 enum Refused {
-    /// What is left of the poison, then the end.
+    /// What is left of the poison, then the end: hyper answers in its turn, after the calls before.
     Head(&'static [u8]),
+    /// What is left of our own answer, then an error: nothing else is to be written.
+    Answered(Vec<u8>),
     /// An error in its body: the call is answered with 400 if it was not answered yet.
     Body,
 }
@@ -41,49 +44,76 @@ impl<S> Strict<S> {
     }
 
     /// hyper sees what was right, then what it must refuse.
-    fn refuse(&mut self, buf: &mut ReadBuf<'_>, from: usize, found: &Ambiguous) -> io::Result<()> {
+    fn refuse(&mut self, buf: &mut ReadBuf<'_>, from: usize, found: &Ambiguous) {
         buf.set_filled(from + found.at);
-        if found.in_head {
-            return self.go_on_refusing(buf, Refused::Head(POISON));
+        self.refused = Some(match found.in_head {
+            false => Refused::Body,
+            true if self.pulse.lets_us_answer() => {
+                Refused::Answered(refusal::as_text(&ambiguous()))
+            }
+            true => Refused::Head(POISON),
+        });
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Strict<S> {
+    fn go_on_refusing(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.refused {
+            Some(Refused::Head(poison)) => {
+                let (now, later) = poison.split_at(buf.remaining().min(poison.len()));
+                buf.put_slice(now);
+                *poison = later;
+                return Poll::Ready(Ok(()));
+            }
+            Some(Refused::Answered(text)) => {
+                while !text.is_empty() {
+                    let count = ready!(Pin::new(&mut self.stream).poll_write(cx, text))?;
+                    text.drain(..count);
+                }
+            }
+            Some(Refused::Body) | None => {}
         }
-        self.refused = Some(Refused::Body);
-        // No bytes at all would be the end of the stream.
-        let seen_some = found.at > 0;
-        seen_some.then_some(()).ok_or_else(broken_body)
-    }
-
-    fn go_on_refusing(&mut self, buf: &mut ReadBuf<'_>, refused: Refused) -> io::Result<()> {
-        let Refused::Head(poison) = refused else {
-            return Err(broken_body());
-        };
-        let (now, later) = poison.split_at(buf.remaining().min(poison.len()));
-        buf.put_slice(now);
-        self.refused = Some(Refused::Head(later));
-        Ok(())
+        let reason = "what was sent is not framed as HTTP";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)))
     }
 }
 
-fn broken_body() -> io::Error {
-    let reason = "the body is not framed as HTTP";
-    io::Error::new(io::ErrorKind::InvalidData, reason)
+fn ambiguous() -> CallError {
+    CallError::BadRequest("the request is not framed as HTTP".to_owned())
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Strict<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(refused) = this.refused {
-            return Poll::Ready(this.go_on_refusing(buf, refused));
+        if this.refused.is_some() {
+            return this.go_on_refusing(cx, buf);
         }
         let from = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         this.pulse.heard.store(true, Ordering::Relaxed);
-        match this.framing.feed(&buf.filled()[from..]) {
+        let framed = this.framing.feed(&buf.filled()[from..]);
+        if this.framing.take_whole_head() {
+            this.pulse.on_call.store(true, Ordering::Relaxed);
+        }
+        match framed {
             Ok(()) => Poll::Ready(Ok(())),
-            Err(found) => Poll::Ready(this.refuse(buf, from, &found)),
+            Err(found) => {
+                this.refuse(buf, from, &found);
+                // No bytes at all would be the end of the stream.
+                let seen_some = buf.filled().len() > from;
+                if seen_some && matches!(this.refused, Some(Refused::Body)) {
+                    return Poll::Ready(Ok(()));
+                }
+                this.go_on_refusing(cx, buf)
+            }
         }
     }
 }

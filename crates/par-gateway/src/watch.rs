@@ -67,6 +67,15 @@ pub(crate) struct Pulse {
     pub(crate) blocked: AtomicBool,
     /// The caller has sent something.
     pub(crate) heard: AtomicBool,
+    /// A request has come and is not answered yet.
+    pub(crate) on_call: AtomicBool,
+}
+
+impl Pulse {
+    /// Whether the stream is between two answers.
+    pub(crate) fn lets_us_answer(&self) -> bool {
+        !self.on_call.load(Ordering::Relaxed) && !self.blocked.load(Ordering::Relaxed)
+    }
 }
 
 /// The wait for the head of an answer; it begins anew whenever more of the request has come.
@@ -219,6 +228,7 @@ impl Watched {
 
     pub(crate) fn begin_call(self: &Rc<Self>) -> OnCall {
         self.waiting_since.set(None);
+        self.pulse.on_call.store(true, Ordering::Relaxed);
         OnCall(Rc::clone(self))
     }
 
@@ -258,6 +268,7 @@ pub(crate) struct OnCall(Rc<Watched>);
 impl Drop for OnCall {
     fn drop(&mut self) {
         self.0.waiting_since.set(Some(self.0.round.get()));
+        self.0.pulse.on_call.store(false, Ordering::Relaxed);
     }
 }
 

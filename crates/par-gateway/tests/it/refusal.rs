@@ -149,9 +149,13 @@ async fn a_body_that_is_not_framed_is_refused_and_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_the_head_says_why() {
+async fn a_refusal_says_why() {
     let house = House::new();
     for (request, reason) in [
+        (
+            "GET /x HTTP/1.1\r\nhost: a\n\r\n",
+            "the request is not framed as HTTP",
+        ),
         ("GET /x HTTP/1.1\r\n\r\n", "the Host header is missing"),
         (
             "GET /x HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
