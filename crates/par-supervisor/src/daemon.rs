@@ -142,6 +142,7 @@ impl Daemon {
             routes,
             api,
             &control,
+            settings.call_timeout,
         )?;
         announce(&announcement);
         let starting =
@@ -204,6 +205,7 @@ fn open_gateway(
     routes: Routes,
     api: Arc<Api>,
     control: &Control,
+    call_timeout: Duration,
 ) -> io::Result<Gateway> {
     let snapshots = control.snapshots.clone();
     let callers = Arc::new(move |pid: u32| snapshots.borrow().workers.get(&pid).cloned());
@@ -223,7 +225,11 @@ fn open_gateway(
         runtime: tokio::runtime::Handle::current(),
         answer,
     };
-    par_gateway::start(listeners, Config::default(), routes, control, callers)
+    let config = Config {
+        call_timeout,
+        ..Config::default()
+    };
+    par_gateway::start(listeners, config, routes, control, callers)
 }
 
 /// Starts the agents that `par.toml` lists, side by side. What cannot be started is said and hinders nobody else.

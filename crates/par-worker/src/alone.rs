@@ -9,9 +9,9 @@ use par_model::control::{CallLimits, EndCause, Folders, Report, WorkerSpec};
 use par_model::log::LogLine;
 use par_model::{AgentId, ReplicaId};
 use par_package::{Limits, Store};
+use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use crate::ending::Ending;
 use crate::life;
@@ -54,9 +54,9 @@ pub fn run_alone(
     let spec = spec_of(alone)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(LocalOptions::default())
         .map_err(AloneError::State)?;
-    let cause = LocalSet::new().block_on(&runtime, async {
+    let cause = runtime.block_on(async {
         let (reporter, mut reports) = reports::channel();
         let (ending_in, ending) = watch::channel(Ending::No);
         let heard = tokio::task::spawn_local(async move {

@@ -9,8 +9,8 @@ use par_model::control::{Command, MAX_LINE, Report, WorkerSpec};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 use tokio::time::{Duration, timeout};
 use tracing::debug;
 
@@ -27,8 +27,8 @@ pub fn run() -> io::Result<()> {
     par_sandbox::name_process(c"par-worker")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    LocalSet::new().block_on(&runtime, supervised())
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(supervised())
 }
 
 async fn supervised() -> io::Result<()> {
