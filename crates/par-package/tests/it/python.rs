@@ -137,7 +137,8 @@ fn the_telling_line_of_an_installer_is_picked() {
     );
     let uv = "Using Python 3.11\n  × No solution found when resolving dependencies:\n  ╰─▶ Because nope was not found in the package registry and you require\n      nope==1.0, we can conclude that your requirements are unsatisfiable.\n";
     assert!(failure_reason(uv).contains("nope was not found in the package registry"));
-    let plain = "  cause: Because nope was not found in the package registry, it is unsatisfiable.\n";
+    let plain =
+        "  cause: Because nope was not found in the package registry, it is unsatisfiable.\n";
     assert!(failure_reason(plain).starts_with("Because nope"));
     assert_eq!(failure_reason("something\nlast words\n"), "last words");
     assert_eq!(failure_reason(""), "the installer said nothing");
