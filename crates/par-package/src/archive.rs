@@ -1,6 +1,7 @@
 //! The zip file of a package: everything that can be known is checked before a byte of it is unpacked, and what
 //! cannot, such as real sizes and checksums, while it is.
 
+mod compare;
 mod end_record;
 mod error;
 mod unpack;

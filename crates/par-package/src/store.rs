@@ -5,6 +5,11 @@
 //! {root}/.incoming-xxxx/copy      the bytes being checked: nobody can change them meanwhile
 //! {root}/.incoming-xxxx/unpacked  ──rename──▶ {root}/{digest}
 //! ```
+//!
+//! Agents may run as the user who owns the store, and one of them can change what another one runs. So a package that
+//! is there already is compared with its archive, and changes places with a fresh one where it differs.
+
+mod remove;
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
@@ -12,6 +17,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use par_model::PackageDigest;
+use remove::remove_tree;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -38,7 +45,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Checks a package and unpacks it; one that is there already is only read.
+    /// Checks a package and unpacks it, unless it is there already as its archive has it.
     pub fn admit(&self, apkg: &Path, limits: &Limits) -> Result<Package, PackageError> {
         let _admitting = self.lock_shared().map_err(|source| self.failed(source))?;
         let incoming = tempfile::Builder::new()
@@ -49,10 +56,13 @@ impl Store {
         let mut source = open_plain_file(apkg)?;
         let copy = self.copy(&mut source, apkg, &incoming, limits)?;
         let stored = self.root.join(copy.digest.as_str());
-        if stored.is_dir() {
-            return Package::open(&stored);
+        let mut archive = Archive::open(BufReader::new(copy.file), copy.bytes, limits)?;
+        let meaning = archive.papers()?.understand(limits)?;
+        if !archive.is_unpacked_in(&stored)? {
+            let unpacked = self.unpack(&mut archive, &incoming)?;
+            self.place(&mut archive, &unpacked, &stored)?;
         }
-        self.unpack(copy, &incoming, &stored, limits)
+        Ok(Package::new(copy.digest, stored, meaning))
     }
 
     /// The package with that digest, if it was admitted.
@@ -65,26 +75,34 @@ impl Store {
         }
     }
 
-    fn unpack(
+    fn unpack<R: Read + Seek>(
         &self,
-        copy: Copy,
+        archive: &mut Archive<R>,
         incoming: &TempDir,
-        stored: &Path,
-        limits: &Limits,
-    ) -> Result<Package, PackageError> {
-        let mut archive = Archive::open(BufReader::new(copy.file), copy.bytes, limits)?;
-        let meaning = archive.papers()?.understand(limits)?;
+    ) -> Result<PathBuf, PackageError> {
         let unpacked = incoming.path().join("unpacked");
         fs::create_dir(&unpacked)
             .and_then(|()| fs::set_permissions(&unpacked, Permissions::from_mode(0o755)))
             .map_err(|source| self.failed(source))?;
         archive.unpack(&unpacked)?;
-        match fs::rename(&unpacked, stored) {
-            Ok(()) => Ok(Package::new(copy.digest, stored.to_owned(), meaning)),
-            // Somebody else admitted the same bytes meanwhile.
-            Err(_) if stored.is_dir() => Package::open(stored),
-            Err(source) => Err(self.failed(source)),
+        Ok(unpacked)
+    }
+
+    /// Puts what was unpacked in its place, one at a time: a good package that another one has placed meanwhile, and
+    /// may run already, stays.
+    fn place<R: Read + Seek>(
+        &self,
+        archive: &mut Archive<R>,
+        unpacked: &Path,
+        stored: &Path,
+    ) -> Result<(), PackageError> {
+        let _placing = File::open(&self.root)
+            .and_then(|root| root.lock().map(|()| root))
+            .map_err(|source| self.failed(source))?;
+        if archive.is_unpacked_in(stored)? {
+            return Ok(());
         }
+        put(unpacked, stored).map_err(|source| self.failed(source))
     }
 
     /// Copies the package into the private folder, so that what is checked is what is unpacked.
@@ -150,7 +168,7 @@ impl Store {
                 .as_encoded_bytes()
                 .starts_with(INCOMING.as_bytes())
             {
-                fs::remove_dir_all(entry.path())?;
+                remove_tree(&entry.path())?;
             }
         }
         Ok(())
@@ -177,6 +195,25 @@ impl Store {
             source,
         }
     }
+}
+
+/// Renames, or exchanges with what is there: at no moment is the place empty.
+fn put(unpacked: &Path, stored: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(stored) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return fs::rename(unpacked, stored);
+        }
+        Err(error) => return Err(error),
+        // A folder that we may not write to cannot move into another one.
+        Ok(found) if found.is_dir() => {
+            fs::set_permissions(stored, Permissions::from_mode(0o755))?;
+        }
+        Ok(_) => {}
+    }
+    renameat_with(CWD, unpacked, CWD, stored, RenameFlags::EXCHANGE)?;
+    // What stays of it lies among the incoming, and is swept when the store opens next.
+    let _swept_later = remove_tree(unpacked);
+    Ok(())
 }
 
 /// The digest of a whole file, and its size; the file is then at its start again.

@@ -9,13 +9,14 @@ use std::path::Path;
 use super::{Archive, ArchiveError, Kind};
 use crate::problem::shown;
 
-/// Whatever modes an entry asks for, it gets these.
+/// Whatever modes an entry asks for, it gets these. Files are not to be changed by accident; folders stay writable, for
+/// else their owner could not remove them in the ordinary way.
 const FOLDER_MODE: u32 = 0o755;
-const FILE_MODE: u32 = 0o644;
+const FILE_MODE: u32 = 0o444;
 
 impl<R: Read + Seek> Archive<R> {
     /// Unpacks everything into `folder`, which must be empty. After an error it holds a part.
-    pub(crate) fn unpack(mut self, folder: &Path) -> Result<(), ArchiveError> {
+    pub(crate) fn unpack(&mut self, folder: &Path) -> Result<(), ArchiveError> {
         let mut made = HashSet::new();
         for index in 0..self.entries.len() {
             let entry = &self.entries[index];

@@ -109,7 +109,7 @@ fn modes_are_plain_whatever_the_archive_asks_for() {
             .mode()
             & 0o7777
     };
-    assert_eq!(["run", "locked", "bare/x"].map(mode), [0o644; 3]);
+    assert_eq!(["run", "locked", "bare/x"].map(mode), [0o444; 3]);
     assert_eq!(["", "bin", "bare"].map(mode), [0o755; 3]);
 }
 

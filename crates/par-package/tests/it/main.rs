@@ -4,6 +4,7 @@ mod admit;
 mod environment;
 mod inspect;
 mod manifest;
+mod mend;
 mod pack;
 mod python;
 mod raw_zip;
