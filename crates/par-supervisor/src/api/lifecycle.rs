@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use par_lifecycle::{Command, Release};
+use par_model::AgentId;
 use par_model::api::{Detail, Done, SpawnRequest, Spawned};
-use par_model::{AgentId, ProcessId};
 
-use super::outcome::{StillAlive, end_of, port_of};
+use super::outcome::{StillAlive, end_of};
 use super::refusal::ApiError;
-use super::spawn::{made_from, start as start_release};
+use super::spawn::{made_from, start as start_release, started};
 use super::{Api, Shared};
 use crate::message::Running;
 
@@ -55,7 +54,7 @@ pub(super) async fn start(
 ) -> Result<Json<Spawned>, ApiError> {
     let (agent, release) = find(&api, &word)?;
     api.control.command(Command::Start(agent.clone())).await?;
-    started(&api, agent, release).await
+    started(&api, agent, release, vec![]).await.map(Json)
 }
 
 /// Stops an agent and starts it again. With a body it gets that package and those settings, and need not be known
@@ -104,7 +103,7 @@ pub(super) async fn restart(
             return Err(StillAlive(agent).into());
         }
     }
-    started(&api, agent, release).await
+    started(&api, agent, release, vec![]).await.map(Json)
 }
 
 /// Stops an agent and forgets it, with its workspace and its logs.
@@ -134,24 +133,4 @@ fn find(api: &Api, word: &str) -> Result<(AgentId, Release), ApiError> {
         .map(|(agent, known)| (agent.clone(), known.status.release));
     let shown: String = word.chars().take(80).collect();
     found.ok_or_else(|| ApiError::not_found(format!("Process {shown} not found")))
-}
-
-async fn started(api: &Api, agent: AgentId, release: Release) -> Result<Json<Spawned>, ApiError> {
-    let port = port_of(&api.control, &agent, release)
-        .await
-        .map_err(|cause| {
-            let reason =
-                cause.map_or_else(|| "it was withdrawn".to_owned(), |cause| cause.to_string());
-            ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("agent `{agent}` could not be started: {reason}"),
-            )
-        })?;
-    let process_id = ProcessId::of(agent).to_string();
-    Ok(Json(Spawned {
-        status: "success".to_owned(),
-        process_id,
-        port,
-        warnings: vec![],
-    }))
 }

@@ -9,6 +9,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
+use par_lifecycle::Release;
 use par_model::api::{Detail, SpawnOptions, SpawnRequest, Spawned};
 use par_model::control::MAX_LINE;
 use par_model::{AgentId, ProcessId};
@@ -205,20 +206,27 @@ pub(super) fn refused(error: IntakeError) -> ApiError {
     }
 }
 
-/// Starts a release and waits until it has its ports.
+/// Starts a release.
 pub(super) async fn start(api: &Api, made: Made, running: Running) -> Result<Spawned, ApiError> {
     let (agent, warnings) = (made.agent.clone(), made.warnings());
     let release = api.control.deploy(made, running).await?;
-    let port = port_of(&api.control, &agent, release)
-        .await
-        .map_err(|cause| {
-            let reason =
-                cause.map_or_else(|| "it was withdrawn".to_owned(), |cause| cause.to_string());
-            ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("agent `{agent}` could not be started: {reason}"),
-            )
-        })?;
+    started(api, agent, release, warnings).await
+}
+
+/// Waits until a release that is being started has its ports.
+pub(super) async fn started(
+    api: &Api,
+    agent: AgentId,
+    release: Release,
+    warnings: Vec<String>,
+) -> Result<Spawned, ApiError> {
+    let port = port_of(&api.control, &agent, release).await;
+    let port = port.map_err(|cause| {
+        let withdrawn = || "it was withdrawn".to_owned();
+        let reason = cause.map_or_else(withdrawn, |cause| cause.to_string());
+        let words = format!("agent `{agent}` could not be started: {reason}");
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, words)
+    })?;
     Ok(Spawned {
         status: "success".to_owned(),
         process_id: ProcessId::of(agent).to_string(),
