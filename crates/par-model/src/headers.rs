@@ -6,6 +6,10 @@ pub const REQUEST_TIMEOUT: &str = "x-request-timeout";
 pub const CALLER: &str = "x-par-caller";
 /// How many agents have called each other for this call.
 pub const HOPS: &str = "x-par-hops";
+/// The agent that is asked, in the metadata of a gRPC call; a worker answers for no other.
+pub const AGENT_ID: &str = "x-agent-id";
+/// The call on whose behalf an agent calls another one over gRPC, said by its own process: an id of the channel.
+pub const PARENT: &str = "x-par-parent";
 /// The path under which the agent is reached, such as `/agents/hello`.
 pub const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod control;
 pub mod failure;
+pub mod grpc;
 pub mod headers;
 pub mod id;
 pub mod log;
