@@ -27,7 +27,8 @@ const UNITS: [(u8, u128); 6] = [
 pub fn parse_timeout(text: &str) -> Option<Duration> {
     let (unit, digits) = text.as_bytes().split_last()?;
     let fine = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    let count: u128 = text[..digits.len()].parse().ok().filter(|_| fine)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|_| fine)?;
+    let count: u128 = digits.parse().ok()?;
     let (_, nanos) = UNITS.iter().find(|(letter, _)| letter == unit)?;
     let nanos = count * nanos;
     Some(Duration::new(
