@@ -1,6 +1,7 @@
 //! Chores of this repository, run as `cargo xtask CHORE`.
 
 mod bench;
+mod protobuf;
 
 use clap::Parser;
 
@@ -8,10 +9,13 @@ use clap::Parser;
 #[command(name = "cargo xtask", about = "Chores of this repository")]
 enum Chore {
     Bench(bench::Bench),
+    /// Write the Rust of the protobuf files anew
+    Protobuf,
 }
 
 fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Bench(bench) => bench.run(),
+        Chore::Protobuf => protobuf::generate(),
     }
 }

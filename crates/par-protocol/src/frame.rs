@@ -12,7 +12,7 @@
 //! |------------|--------------------------------------------------|----------------|
 //! | `load`     | JSON [`crate::harness::Load`], first frame       | – |
 //! | `ready`    | –                                                | JSON [`crate::harness::Ready`], answers `load` |
-//! | `call`     | `u16` length of the export's name, the name (empty: invoke), the JSON body as it came (empty: `{}`) | – |
+//! | `call`     | `u16` length of the export's name, the name (empty: invoke; of an action: NUL, its name), the JSON body as it came (empty: `{}`) | – |
 //! | `http`     | JSON [`crate::harness::HttpRequest`], or [`crate::harness::Disconnect`] of a WebSocket | JSON [`crate::harness::HttpResponse`] |
 //! | `chunk`    | flags `u8`, then bytes: request body, WebSocket message | flags `u8`, then bytes: response body, WebSocket message, one JSON value of a generator (in several chunks where it is large) |
 //! | `result`   | answer to `outbound`: `u16` status, body         | the JSON answer as it is sent on; empty: the generator, or the application of a WebSocket that its client left, has ended |
@@ -22,6 +22,7 @@
 //! | `outbound` | –                                                | `u16` length of the head, JSON [`crate::harness::Outbound`], the body |
 //! | `log`      | –                                                | JSON [`crate::harness::Log`] |
 //! | `stop`     | finish, clean up, exit with code 0               | – |
+//! | `serves`   | –                                                | JSON [`crate::harness::Serves`], whenever it changes |
 //!
 //! The agent answers every `cancel` of a call with one `result` or `error`, once nothing of that call runs any more: a
 //! thread in a system call, clean-up in a coroutine or an application that has not noticed yet all keep it waiting.
@@ -69,13 +70,14 @@ pub enum Kind {
     Outbound = 10,
     Log = 11,
     Stop = 12,
+    Serves = 13,
 }
 
 impl TryFrom<u8> for Kind {
     type Error = FrameError;
 
     fn try_from(byte: u8) -> Result<Self, FrameError> {
-        const KINDS: [Kind; 12] = [
+        const KINDS: [Kind; 13] = [
             Kind::Load,
             Kind::Ready,
             Kind::Call,
@@ -88,6 +90,7 @@ impl TryFrom<u8> for Kind {
             Kind::Outbound,
             Kind::Log,
             Kind::Stop,
+            Kind::Serves,
         ];
         usize::from(byte)
             .checked_sub(1)
@@ -197,12 +200,12 @@ mod tests {
     fn any_frame() -> impl Strategy<Value = Frame> {
         (
             any::<u32>(),
-            1_u8..=12,
+            1_u8..=13,
             prop::collection::vec(any::<u8>(), 0..300),
         )
             .prop_map(|(id, kind, body)| Frame {
                 id,
-                kind: Kind::try_from(kind).expect("1 to 12 are kinds"),
+                kind: Kind::try_from(kind).expect("1 to 13 are kinds"),
                 body: body.into(),
             })
     }

@@ -19,6 +19,12 @@ pub struct Load {
     pub rest_entry: Option<String>,
     /// `module:app`, any ASGI application.
     pub asgi_app: Option<String>,
+    /// `module:function`, a factory of gRPC handlers.
+    pub a2a_service: Option<String>,
+    /// Where the agent's own gRPC server listens, if it starts one.
+    pub own_grpc_socket: Option<PathBuf>,
+    /// Where the worker takes the agent's gRPC calls to other agents.
+    pub grpc_door: Option<PathBuf>,
     /// Calls at one time, at most.
     pub concurrency: u32,
     /// Where compiled Python goes.
@@ -40,6 +46,9 @@ pub struct Ready {
     pub adapter: Adapter,
     /// Every name that `/exports/{name}` answers.
     pub exports: Vec<String>,
+    /// Every action that `pixell.agent.AgentService/Invoke` takes: the agent's own handlers, then its exports.
+    #[serde(default)]
+    pub actions: Vec<String>,
     /// Whether there is an ASGI application for the other paths.
     pub asgi: bool,
 }
@@ -134,6 +143,15 @@ pub struct Outbound {
     /// The call on whose behalf this one is made; 0 when there is none.
     pub parent: u32,
     pub timeout_seconds: Option<f64>,
+}
+
+/// What the agent's own gRPC server serves on its socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serves {
+    /// Full names, such as `shop.v1.Orders`.
+    pub services: Vec<String>,
+    /// `FileDescriptorProto` in base64, each after those that it needs.
+    pub descriptors: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
