@@ -25,6 +25,8 @@ CLASS, MAIN, FUNCTION, NONE = "class", "main", "function", "none"
 # As in `inspect`, which is a heavy import.
 _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x80, 0x200
 ADAPTER_ACTIONS = ("get_info", "list_capabilities", "execute")
+# Before the name of an action of `AgentService.Invoke`: no export is called so.
+ACTION = "\0"
 
 
 class Agent:
@@ -36,7 +38,10 @@ class Agent:
         self.cleanup = cleanup
 
     def export_names(self) -> list[str]:
-        return [name for name in self.handlers if name]
+        return [name for name in self.handlers if name and not name.startswith(ACTION)]
+
+    def action_names(self) -> list[str]:
+        return [name[1:] for name in self.handlers if name.startswith(ACTION)]
 
 
 def load_agent(load: Load, programs: Callable[[], RunProgram]) -> Agent:

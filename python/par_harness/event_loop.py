@@ -31,6 +31,7 @@ class EventLoop:
         self._ended = ended
         self._starting = allocate_lock()
         self._started = False
+        self._adopted = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._woken = False
@@ -43,22 +44,34 @@ class EventLoop:
 
         Up to Python 3.9, a lock or an event that was made then belongs to that loop for good.
         """
-        if sys.version_info < (3, 10) and "asyncio" in sys.modules:
-            from asyncio import get_event_loop, new_event_loop, set_event_loop
+        with self._starting:
+            self._adopted = True
+            if sys.version_info < (3, 10) and "asyncio" in sys.modules:
+                from asyncio import new_event_loop, set_event_loop
 
-            self._loop = get_event_loop()
-            set_event_loop(new_event_loop())
+                if self._loop is None:
+                    self._loop = _loop_of_main_thread()
+                set_event_loop(new_event_loop())
 
     def start(self) -> asyncio.AbstractEventLoop:
+        """The loop, running. The agent's own code may need it while it is imported."""
         with self._starting:
             if self._loop is None:
-                from asyncio import new_event_loop
-
-                self._loop = new_event_loop()
+                self._loop = self._made()
             if not self._started:
                 self._started = True
                 start_new_thread(self._run, (self._loop,))
             return self._loop
+
+    def _made(self) -> asyncio.AbstractEventLoop:
+        from asyncio import new_event_loop
+
+        if sys.version_info < (3, 10) and not self._adopted:
+            from threading import current_thread, main_thread
+
+            if current_thread() is main_thread():
+                return _loop_of_main_thread()
+        return new_event_loop()
 
     def in_progress(self) -> int:
         return len(self._unended) + len(self._answers)
@@ -192,6 +205,15 @@ class EventLoop:
         self._channel.send(b"".join(self._answers))
         self._answers.clear()
         self._ended()
+
+
+def _loop_of_main_thread() -> asyncio.AbstractEventLoop:
+    from asyncio import get_event_loop, new_event_loop
+
+    try:
+        return get_event_loop()
+    except RuntimeError:
+        return new_event_loop()  # the agent called `asyncio.run`, which leaves none behind
 
 
 class LoopStream:

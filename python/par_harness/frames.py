@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-LOAD, READY, CALL, HTTP, CHUNK, RESULT, ERROR, CANCEL, CREDIT, OUTBOUND, LOG, STOP = range(1, 13)
+LOAD, READY, CALL, HTTP, CHUNK, RESULT, ERROR, CANCEL, CREDIT, OUTBOUND, LOG, STOP, SERVES = range(1, 14)
 
 HEADER = Struct(">IIB")
 HEADER_SIZE = HEADER.size

@@ -25,6 +25,18 @@ class Load:
         self.asgi_app: str | None = fields["asgi_app"]
         self.concurrency: int = fields["concurrency"]
         self.bytecode: str = fields["bytecode"]
+        self.a2a_service: str | None = fields.get("a2a_service")
+        self.own_grpc_socket: str | None = fields.get("own_grpc_socket")
+        self.grpc_door: str | None = fields.get("grpc_door")
+
+
+# What a package has to ask for when it imports what is not there; its name on PyPI is not that of its module.
+_REQUIREMENTS = {
+    "grpc": "grpcio",
+    "grpc_reflection": "grpcio-reflection",
+    "google": "protobuf",
+    "google.protobuf": "protobuf",
+}
 
 
 class LoadFailure(Exception):
@@ -79,6 +91,9 @@ def import_module(name: str) -> Any:
         detail = detail_of(error)
         if not isinstance(error, ImportError) and not detail.startswith(type(error).__name__):
             detail = f"{type(error).__name__}: {detail}"
+        requirement = _REQUIREMENTS.get(getattr(error, "name", None) or "")
+        if isinstance(error, ModuleNotFoundError) and requirement is not None:
+            detail = f"{detail}; add {requirement} to the agent's requirements"
         raise LoadFailure(f"cannot import `{name}`: {detail}") from error
 
 

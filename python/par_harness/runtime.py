@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from par_harness import outbound
+from par_harness.actions import add_actions
 from par_harness.adapters import is_async, load_agent
 from par_harness.calls import Calls
 from par_harness.event_loop import EventLoop
@@ -18,10 +19,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from par_harness.adapters import RunProgram
+    from par_harness.adapters import Handler, RunProgram
     from par_harness.asgi import Surface
     from par_harness.channel import Channel
     from par_harness.loading import Load
+    from par_harness.own_grpc import OwnGrpc
 
 
 class Runtime:
@@ -32,8 +34,10 @@ class Runtime:
         channel.on_gone = self._stopping.begin_at_once
         self._streams = Streams(channel)
         self._loop = EventLoop(channel, self._streams, self._stopping.something_ended)
+        self._own_grpc = self._let_use_grpc(load)
         make_importable(load)
         self._agent = load_agent(load, self._programs)
+        add_actions(self._agent, self._custom_handlers(load))
         self._surface = self._load_surface(load)
         self._loop.adopt()
         if any(map(is_async, self._agent.handlers.values())):
@@ -53,14 +57,36 @@ class Runtime:
     def run(self) -> None:
         if self._surface is not None:
             self._surface.start_up()
+        if self._own_grpc is not None:
+            self._own_grpc.wait_for_starts()
         ready = {
             "adapter": self._agent.kind,
             "exports": self._agent.export_names(),
+            "actions": self._agent.action_names(),
             "asgi": self._surface is not None,
         }
         self._channel.send_frame(0, READY, encode(ready))
         outbound.carrier = self._outbound
         self._readers.run()
+
+    def _let_use_grpc(self, load: Load) -> OwnGrpc | None:
+        """Before the agent's code runs, which may serve and call as soon as it is imported."""
+        if load.own_grpc_socket is None and load.grpc_door is None:
+            return None
+        from par_harness import own_grpc
+        from par_harness.own_grpc import OwnGrpc
+
+        own_grpc.door = load.grpc_door
+        if load.own_grpc_socket is not None:
+            own_grpc.own = OwnGrpc(load.own_grpc_socket, load.concurrency, self._channel, self._loop.start)
+        return own_grpc.own
+
+    def _custom_handlers(self, load: Load) -> dict[str, Handler]:
+        if load.a2a_service is None:
+            return {}
+        from par_harness.a2a_service import custom_handlers
+
+        return custom_handlers(load, self._loop, self._own_grpc)
 
     def _load_surface(self, load: Load) -> Surface | None:
         if load.rest_entry is None and load.asgi_app is None:
@@ -78,9 +104,10 @@ class Runtime:
         return self._readers.in_progress() + self._loop.in_progress()
 
     def _clean_ups(self) -> list[Callable[[], Any]]:
+        own_grpc = [self._own_grpc.stop] if self._own_grpc is not None else []
         surface = [self._surface.shut_down] if self._surface is not None else []
         agent = [self._agent.cleanup] if self._agent.cleanup is not None else []
-        return surface + agent
+        return own_grpc + surface + agent
 
     def _control(self, kind: int, id: int, body: bytes) -> None:
         """Every frame that is not a call."""

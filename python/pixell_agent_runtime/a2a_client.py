@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pixell_agent_runtime.a2a_grpc_client import A2AGrpcClient
+
 DEFAULT_SUPERVISOR_URL = "http://127.0.0.1:8000"
 
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -28,10 +30,19 @@ class A2ACallError(Exception):
         self.text = text
 
 
+class A2AGrpcError(A2ACallError):
+    """The other agent's method did not answer OK. `code` is the name of a gRPC status, such as `UNAVAILABLE`."""
+
+    def __init__(self, code: str, details: str) -> None:
+        super().__init__(0, f"{code} - {details}")
+        self.code = code
+
+
 class A2AClient:
     def __init__(self, supervisor_url: str | None = None) -> None:
         url = supervisor_url or os.environ.get("PAR_SUPERVISOR_URL") or DEFAULT_SUPERVISOR_URL
         self.supervisor_url = url.rstrip("/")
+        self._grpc: A2AGrpcClient | None = None
 
     async def call(
         self, agent_id: str, method: str, params: Any = None, *, timeout_seconds: float | None = None
@@ -53,6 +64,23 @@ class A2AClient:
         carrier = _carrier()
         status, body = carrier.request(*request) if carrier is not None else self._post(*request)
         return _answer(status, body)
+
+    async def call_grpc(
+        self, agent_id: str, service: str, method: str, message: Any, *, timeout_seconds: float | None = None
+    ) -> Any:
+        """What a method of the other agent's gRPC service answers; `A2AGrpcClient` says to which messages."""
+        from pixell_agent_runtime.a2a_grpc_client import A2AGrpcClient
+        from pixell_agent_runtime.grpc_package import imported_grpc
+
+        grpc = imported_grpc()
+        if self._grpc is None:
+            self._grpc = A2AGrpcClient(self.supervisor_url)
+        try:
+            return await self._grpc.call_grpc_method(
+                agent_id, None, service, method, message, timeout_seconds=timeout_seconds
+            )
+        except grpc.aio.AioRpcError as error:
+            raise A2AGrpcError(error.code().name, error.details() or "") from error
 
     def _post(self, agent_id: str, path: str, body: bytes, timeout_seconds: float | None) -> tuple[int, bytes]:
         from urllib.error import HTTPError, URLError

@@ -75,6 +75,9 @@ class FakeWorker:
             "asgi_app": None,
             "concurrency": 64,
             "bytecode": os.path.join(self.root, "bytecode"),
+            "a2a_service": None,
+            "own_grpc_socket": None,
+            "grpc_door": None,
             **given,
         }
 

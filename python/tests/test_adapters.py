@@ -52,7 +52,7 @@ class ClassAdapter(HarnessTest):
     def test_its_three_exports_set_the_action_and_invoke_executes(self) -> None:
         worker = self.start(ADAPTER, entrypoint="main:main")
         names = ["get_info", "list_capabilities", "execute", "invoke"]
-        self.assertEqual(self.ready, {"adapter": "class", "exports": names, "asgi": False})
+        self.assertEqual(self.ready, {"adapter": "class", "exports": names, "actions": names, "asgi": False})
         self.assertEqual(worker.ask({"x": 1}), {"got": {"action": "execute", "x": 1}})
         self.assertEqual(worker.ask({"action": "mine"}), {"got": {"action": "mine"}})
         self.assertEqual(worker.ask({"action": "mine"}, "get_info"), {"got": {"action": "get_info"}})

@@ -160,7 +160,7 @@ def whole_body(worker: FakeWorker, id: int) -> bytes:
 class Http(HarnessTest):
     def start_app(self) -> FakeWorker:
         worker = self.start(APP, entrypoint=None, asgi_app="main:app")
-        self.assertEqual(self.ready, {"adapter": "none", "exports": [], "asgi": True})
+        self.assertEqual(self.ready, {"adapter": "none", "exports": [], "actions": [], "asgi": True})
         return worker
 
     def test_the_scope_is_as_uvicorn_makes_it(self) -> None:

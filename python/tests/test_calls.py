@@ -12,7 +12,9 @@ ECHO = "def handler(body):\n    return {'echo': body}\n"
 class Calls(HarnessTest):
     def test_a_function_is_called_with_the_body(self) -> None:
         worker = self.start(ECHO)
-        self.assertEqual(self.ready, {"adapter": "function", "exports": ["invoke"], "asgi": False})
+        self.assertEqual(
+            self.ready, {"adapter": "function", "exports": ["invoke"], "actions": ["invoke"], "asgi": False}
+        )
         self.assertEqual(worker.ask({"x": [1, None, "é"]}), {"echo": {"x": [1, None, "é"]}})
 
     def test_an_empty_body_is_an_empty_object(self) -> None:
