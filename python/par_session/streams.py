@@ -1,0 +1,82 @@
+"""The standard streams as every run finds them, whatever an earlier one did to them."""
+
+from __future__ import annotations
+
+import sys
+from _io import FileIO, TextIOWrapper
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from os import dup2, set_blocking
+
+from par_harness.process import CHANNEL_FDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+NAMES = ("<stdin>", "<stdout>", "<stderr>")
+ATTRIBUTES = ("stdin", "stdout", "stderr")
+
+
+class Streams:
+    def __init__(self) -> None:
+        # Where code that closes or redirects 0, 1 and 2 does not find them.
+        self._kept = [_duplicate_high(fd) for fd in range(3)]
+        self._streams: list[TextIO] = []
+        for fd in range(3):
+            self._streams.append(_opened(fd))
+        self._install()
+
+    def set_up(self) -> None:
+        """Before a run."""
+        # A stream of the code's own goes first: it may close its descriptor as it goes.
+        for fd, stream in enumerate(self._streams):
+            if stream.closed:
+                self._streams[fd] = _opened(fd)
+        self._install()
+        for fd, kept in enumerate(self._kept):
+            try:
+                dup2(kept, fd)
+                if fd:
+                    set_blocking(fd, True)
+            except OSError:
+                self._keep_again(fd)
+
+    def flush(self) -> None:
+        """After a run: what the code has printed is on its way before the result is."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BaseException:
+                pass  # closed, or the code's own
+
+    def _install(self) -> None:
+        for attribute, stream in zip(ATTRIBUTES, self._streams):
+            setattr(sys, attribute, stream)
+            setattr(sys, f"__{attribute}__", stream)
+
+    def _keep_again(self, fd: int) -> None:
+        """The code has closed our duplicate; the descriptor itself may still be good."""
+        try:
+            self._kept[fd] = _duplicate_high(fd)
+        except OSError:
+            pass  # it has closed both: nothing is left to print to
+
+
+def _opened(fd: int) -> TextIO:
+    """Unbuffered, as with `python -u`: what is printed is seen at once, with or without an end of line."""
+    raw = FileIO(fd, "w" if fd else "r", closefd=False)
+    raw.name = NAMES[fd]
+    if not fd:
+        from _io import BufferedReader
+
+        return TextIOWrapper(BufferedReader(raw), encoding="utf-8", errors="surrogateescape")
+    return TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]
+
+
+def _duplicate_high(fd: int) -> int:
+    for at_least in CHANNEL_FDS:
+        try:
+            return fcntl(fd, F_DUPFD_CLOEXEC, at_least)
+        except OSError:
+            pass  # the limit on open files is below this number, or `fd` is closed
+    raise OSError(f"descriptor {fd} cannot be kept")
