@@ -208,8 +208,10 @@ class EventLoop:
 
 
 def _loop_of_main_thread() -> asyncio.AbstractEventLoop:
-    from asyncio import get_event_loop, new_event_loop
+    from asyncio import _get_running_loop, get_event_loop, new_event_loop
 
+    if _get_running_loop() is not None:
+        return new_event_loop()  # that of an `asyncio.run` ends with it
     try:
         return get_event_loop()
     except RuntimeError:
