@@ -1,6 +1,6 @@
 """The factory `a2a.service`: custom handlers, a gRPC servicer, or both.
 
-an object with `.custom_handlers`   {"custom_handlers": {…}}   a servicer that grpcio-tools has generated
+    an object with `.custom_handlers`   {"custom_handlers": {…}}   a servicer that grpcio-tools has generated
 """
 
 from __future__ import annotations

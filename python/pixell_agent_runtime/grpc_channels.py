@@ -10,7 +10,7 @@ import asyncio
 import sys
 from urllib.parse import urlsplit
 
-from pixell_agent_runtime.grpc_package import OPTIONS, Done, running_loop, used_grpc
+from pixell_agent_runtime.grpc_package import OPTIONS, Done, on_loop, running_loop, used_grpc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,18 +51,20 @@ class Channels:
         """Those of this loop when awaited; those of other loops that still run are told to close."""
         opened, self._open = self._open, {}
         here = running_loop()
-        mine = []
         for (loop, _), channel in opened.items():
-            if loop is here:
-                mine.append(asyncio.ensure_future(channel.close()))
-            elif loop.is_running():
+            if loop is not here and loop.is_running():
                 asyncio.run_coroutine_threadsafe(channel.close(), loop)
-        everything: Awaitable[Any] = asyncio.gather(*mine) if mine else Done()
-        return everything
+        mine = [channel for (loop, _), channel in opened.items() if loop is here]
+        return on_loop(here, _close_all(mine)) if here is not None else Done()
 
     def _forget_closed_loops(self) -> None:
         for key in [key for key in self._open if key[0].is_closed()]:
             del self._open[key]
+
+
+async def _close_all(channels: list[Any]) -> None:
+    for channel in channels:
+        await channel.close()
 
 
 def address(agent_id: str, port: int | None, supervisor_url: str) -> tuple[str, Metadata]:

@@ -12,7 +12,7 @@ from pixell_agent_runtime.grpc_package import imported_grpc, protobuf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterator
+    from typing import Any, AsyncIterator, Callable, Iterator
 
 VERSIONS = ("v1", "v1alpha")
 MOST_FILES = 1000
@@ -25,32 +25,33 @@ async def describe(channel: Any, service: str, metadata: Any, timeout_seconds: f
     grpc = imported_grpc()
     timeout = PATIENCE if timeout_seconds is None else min(timeout_seconds, PATIENCE)
     for version in VERSIONS:
-        path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
-        call = channel.stream_stream(path)(metadata=metadata, timeout=timeout)
+        # Declared as a stream of requests. One at a time is the same on the wire, and when the server answers before
+        # it has read, as one without this version does, grpcio keeps the status.
+        method = channel.unary_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+
+        def ask(request: bytes, method: Any = method) -> Any:
+            return method(request, metadata=metadata, timeout=timeout)
+
         try:
-            files = await _files(call, service)
-            return _described(files, service)
+            return _described(await _files(ask, service), service)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED or version == VERSIONS[-1]:
                 raise
-        finally:
-            call.cancel()
+        except (LookupError, TypeError, protobuf("message").DecodeError) as error:
+            raise _failure(2, f"the description of {service} cannot be understood: {error}") from error
     raise AssertionError("the last version has answered or raised")
 
 
-async def _files(call: Any, service: str) -> dict[str, Any]:
+async def _files(ask: Callable[[bytes], AsyncIterator[bytes]], service: str) -> dict[str, Any]:
     """The file of the service and those it imports, directly or not."""
     files: dict[str, Any] = {}
     missing = [_field(4, service.encode())]
     asked = set(missing)
     while missing:
-        await call.write(missing.pop())
-        answer = await call.read()
-        if not isinstance(answer, bytes):
-            raise _failure(2, "the server ended its reflection without an answer")
-        for serialized in _files_in(answer):
-            file = protobuf("descriptor_pb2").FileDescriptorProto.FromString(serialized)
-            files[file.name] = file
+        async for answer in ask(missing.pop()):
+            for serialized in _files_in(answer):
+                file = protobuf("descriptor_pb2").FileDescriptorProto.FromString(serialized)
+                files[file.name] = file
         if len(files) > MOST_FILES:
             raise _failure(8, f"{service} is described by more than {MOST_FILES} files")
         for name in {name for file in files.values() for name in file.dependency} - files.keys():
@@ -58,7 +59,6 @@ async def _files(call: Any, service: str) -> dict[str, Any]:
             if request not in asked:
                 asked.add(request)
                 missing.append(request)
-    await call.done_writing()
     return files
 
 

@@ -25,6 +25,8 @@ import unittest
 
 from fake_worker import FakeWorker, HarnessTest
 
+# In this process, which starts others beside servers: what grpcio does at a fork can end the child, and fills the log.
+os.environ.update(GRPC_ENABLE_FORK_SUPPORT="0", GRPC_VERBOSITY="NONE")
 MISSING = [name for name in ("grpc", "google.protobuf") if not importlib.util.find_spec(name.partition(".")[0])]
 needs_grpc = unittest.skipIf(MISSING, f"{MISSING} not installed for this interpreter")
 
