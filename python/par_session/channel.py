@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _socket import MSG_DONTWAIT
-from collections import deque
 
 from par_harness.channel import READ_SIZE, Channel
 from par_harness.frames import HEADER, HEADER_SIZE
@@ -24,12 +23,12 @@ class SessionChannel(Channel):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._kept: deque[Frame] = deque()
+        self._kept: list[Frame] = []
 
     def next_frame(self) -> Frame | None:
         """Kind, id and body; None when the worker is gone."""
         if self._kept:
-            return self._kept.popleft()
+            return self._kept.pop(0)
         while True:
             frame = self._whole_frame()
             if frame is not None or not self.fill():

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import _ast  # the C half: `ast` is a heavy import
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from types import CodeType
     from typing import Any, Coroutine
 
-_PARSE = _ast.PyCF_ONLY_AST | _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-_COROUTINE = 0x80  # as in `inspect`
+# As in `ast` and `inspect`, which are heavy imports.
+_ONLY_TREE, _TOP_LEVEL_AWAIT = 0x400, 0x2000
+_COROUTINE = 0x80
 
 
 class Program:
     """Compiled code: its statements, and the expression after them."""
 
     def __init__(self, text: str, filename: str) -> None:
-        tree: Any = compile(text, filename, "exec", _PARSE, True)
+        import _ast  # the C half, in memory after the first program
+
+        tree: Any = compile(text, filename, "exec", _ONLY_TREE | _TOP_LEVEL_AWAIT, True)
         last = tree.body.pop() if tree.body and type(tree.body[-1]) is _ast.Expr else None
         self.statements = _compiled(tree, filename, "exec") if tree.body else None
         self.last = _compiled(_ast.Expression(last.value), filename, "eval") if last is not None else None
@@ -43,7 +44,7 @@ class Program:
 
 
 def _compiled(tree: Any, filename: str, mode: str) -> CodeType:
-    code: CodeType = compile(tree, filename, mode, _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
+    code: CodeType = compile(tree, filename, mode, _TOP_LEVEL_AWAIT, True)
     return code
 
 

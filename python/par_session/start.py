@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import builtins
-import os
 import sys
 from atexit import _run_exitfuncs
+from os import _exit, chdir, getcwd, write
 
 from par_harness.channel import ChannelBroken
 from par_harness.frames import CALL, LOAD, MAX_BODY, READY, RESULT, STOP, frame
@@ -38,11 +38,11 @@ def run() -> None:
     try:
         load = Load(first[2].decode())
         make_importable(load)
-        os.chdir(load.folder)
+        chdir(load.folder)
     except Exception as error:
         _give_up(f"cannot load: {type(error).__name__}: {error}")
     most_bytes = min(load.result_bytes, MAX_BODY - AROUND_THE_VALUES)
-    session = Session(os.getcwd(), most_bytes, streams, interrupts, Progress(channel, interrupts))
+    session = Session(getcwd(), most_bytes, streams, interrupts, Progress(channel, interrupts))
     channel.send_frame(0, READY)
     _answer_calls(channel, session, streams)
 
@@ -55,7 +55,7 @@ def _answer_calls(channel: SessionChannel, session: Session, streams: Streams) -
             _give_up(str(error))
         if next_frame is None:
             # The worker is gone, and nobody would end exit functions that hang.
-            os._exit(1)
+            _exit(1)
         kind, id, body = next_frame
         if kind == CALL:
             channel.send(frame(id, RESULT, session.answer(id, body)))
@@ -78,9 +78,9 @@ def _stop(streams: Streams) -> NoReturn:
         _run_exitfuncs()
     finally:
         streams.flush()
-        os._exit(0)
+        _exit(0)
 
 
 def _give_up(why: str) -> NoReturn:
-    os.write(2, f"par_session: {why}\n".encode(errors="replace"))
-    os._exit(1)
+    write(2, f"par_session: {why}\n".encode(errors="replace"))
+    _exit(1)

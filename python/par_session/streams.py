@@ -43,11 +43,11 @@ class Streams:
 
     def flush(self) -> None:
         """After a run: what the code has printed is on its way before the result is."""
-        for stream in (sys.stdout, sys.stderr):
+        for attribute in ATTRIBUTES[1:]:
             try:
-                stream.flush()
+                getattr(sys, attribute).flush()
             except BaseException:
-                pass  # closed, or the code's own
+                pass  # closed, gone, or the code's own
 
     def _install(self) -> None:
         for attribute, stream in zip(ATTRIBUTES, self._streams):

@@ -164,14 +164,9 @@ class _Room:
 
     def _packed(self, value: Any, room: int) -> Packed:
         walk = Walk(room, self._items - 1)
-        try:
-            walk.add(value)
-            if len(walk.out) > room:
-                raise TooLarge
-        except MemoryError:
-            raise
-        except Exception as why:  # the class of an item may raise anything
-            return self._repr(value, room, isinstance(why, TooLarge))
+        refusal = _refusal(walk, value, room)
+        if refusal is not None:
+            return self._repr(value, room, refusal is TooLarge)
         self._items = walk.items_left() + 1
         encoded = bytes(walk.out)
         trace = None if walk.restorable else Trace(hash(encoded), False)
@@ -188,6 +183,17 @@ class _Room:
             kept.append((value, bytes(value) if kind is bytearray else value.copy()))
         trace = None if issubclass(kind, _IMMUTABLE) else Trace(_looks(value, text), True)
         return Packed(value, of_str(shown) if shown else None, False, kept, trace)
+
+
+def _refusal(walk: Walk, value: Any, room: int) -> type | None:
+    """Why the walk could not be made. Not as an exception: what is called next raises some that others will read."""
+    try:
+        walk.add(value)
+        return None if len(walk.out) <= room else TooLarge
+    except MemoryError:
+        raise
+    except Exception as why:  # the class of an item may raise anything
+        return type(why)
 
 
 def _is_variable(name: Any, value: Any) -> bool:
