@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::log::LogLine;
-use crate::{AgentId, ReplicaId};
+use crate::{AgentId, ReplicaId, SessionLimits};
 
 /// The longest line on the control socket. A worker cuts what it says to fit.
 pub const MAX_LINE: usize = 1 << 20;
@@ -40,6 +40,7 @@ pub struct WorkerSpec {
     /// Most bytes of private memory that each process of the agent may have.
     pub memory_limit: Option<u64>,
     pub limits: CallLimits,
+    pub sessions: SessionLimits,
 }
 
 /// Folders of the state directory that a worker uses.

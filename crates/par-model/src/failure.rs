@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::AgentId;
+use crate::{AgentId, SessionId, Tier};
 
 /// Why a call got no answer of the agent's own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +13,11 @@ pub enum CallError {
     NotReady(AgentId),
     #[error("Export '{0}' not found")]
     UnknownExport(String),
+    #[error("Session '{0}' not found")]
+    UnknownSession(SessionId),
+    /// A larger tier than the session began with.
+    #[error("the session began as {has} and cannot become {asked}: begin another")]
+    TierTooSmall { has: Tier, asked: Tier },
     #[error("Not Found")]
     UnknownPath,
     #[error("Method Not Allowed")]
@@ -38,6 +43,9 @@ pub enum CallError {
     Handler(String),
     #[error("this call was given up by its caller")]
     Cancelled,
+    /// The supervisor, or the other agent's server, could not be reached.
+    #[error("failed to reach the other agent: {0}")]
+    Unreachable(String),
     /// On the door for agents, from a process that is no worker.
     #[error("process {0} is not known to run an agent")]
     UnknownCaller(u32),
@@ -47,7 +55,11 @@ impl CallError {
     /// HTTP status and gRPC code, decided side by side so that they cannot drift.
     pub fn on_the_wire(&self) -> (u16, i32) {
         match self {
-            Self::UnknownAgent(_) | Self::UnknownExport(_) | Self::UnknownPath => (404, 5),
+            Self::UnknownAgent(_)
+            | Self::UnknownExport(_)
+            | Self::UnknownSession(_)
+            | Self::UnknownPath => (404, 5),
+            Self::TierTooSmall { .. } => (409, 9),
             Self::WrongMethod => (405, 12),
             Self::BadJson(_) | Self::BadRequest(_) => (400, 3),
             Self::BodyTooLarge { .. } => (413, 8),
@@ -55,7 +67,7 @@ impl CallError {
             Self::Overloaded | Self::TooManyConnections => (503, 8),
             Self::DeadlineExceeded(_) => (504, 4),
             Self::TooManyHops(_) => (508, 9),
-            Self::AgentGone(_) => (502, 14),
+            Self::AgentGone(_) | Self::Unreachable(_) => (502, 14),
             Self::Handler(_) => (500, 2),
             Self::Cancelled => (499, 1),
             Self::UnknownCaller(_) => (403, 7),

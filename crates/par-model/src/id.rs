@@ -109,6 +109,17 @@ text_id!(
     |digest| digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 );
 
+text_id!(
+    /// The name of an execution session: `^[0-9A-Za-z._:@-]{1,128}$`, and neither `.` nor `..`.
+    SessionId,
+    "session id",
+    "1 to 128 letters, digits, `.`, `_`, `:`, `@` or `-`",
+    |id| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:@-".contains(&b);
+        (1..=128).contains(&id.len()) && id != "." && id != ".." && id.bytes().all(allowed)
+    }
+);
+
 impl PackageDigest {
     pub fn of_sha256(bytes: [u8; 32]) -> Self {
         Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -190,6 +201,16 @@ mod tests {
         assert!(Version::from_str("0.1.0+build_1-x").is_ok());
         for bad in ["", ".", "..", "1/../../x", &"1".repeat(65)] {
             assert!(Version::from_str(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_named_by_what_is_safe_in_any_path() {
+        for good in ["1", "user@example.com:7", "a.b-c_d", &"x".repeat(128)] {
+            assert!(SessionId::from_str(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a\0", "a b", "ä", &"x".repeat(10_000)] {
+            assert!(SessionId::from_str(bad).is_err(), "{bad}");
         }
     }
 

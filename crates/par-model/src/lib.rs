@@ -11,9 +11,11 @@ pub mod headers;
 pub mod id;
 pub mod log;
 pub mod policy;
+pub mod session;
 pub mod status;
 
 pub use failure::CallError;
-pub use id::{AgentId, PackageDigest, ProcessId, ReplicaId, Version};
+pub use id::{AgentId, PackageDigest, ProcessId, ReplicaId, SessionId, Version};
 pub use policy::{RestartMode, RestartPolicy};
+pub use session::{SessionLimits, Tier};
 pub use status::ProcessState;

@@ -33,7 +33,7 @@ pub struct Manifest {
     pub description: Option<String>,
     pub author: Option<String>,
     pub license: Option<String>,
-    /// Absent when only a surface is declared.
+    /// Absent when only a surface is declared, or the execution backend is all there is.
     pub entrypoint: Option<EntryPoint>,
     pub runtime: Runtime,
     /// `exports`, then those `metadata.sub_agents` whose names are still free.
@@ -82,6 +82,13 @@ impl Manifest {
         format!("{}@{}", self.name, self.version)
     }
 
+    /// Whether it wants to run code in sessions of the execution backend.
+    pub fn wants_execution(&self) -> bool {
+        self.capabilities
+            .iter()
+            .any(|word| asks_for_execution(word))
+    }
+
     /// `None` exactly when a required field is missing or wrong, which has then been noted.
     fn understand(raw: RawManifest, findings: &mut Findings) -> Option<Self> {
         let name = required("name", raw.name, findings);
@@ -95,9 +102,14 @@ impl Manifest {
         let a2a_service = parsed(raw.a2a_service, findings);
         let asgi_app = parsed(raw.asgi_app, findings);
         let ui_path = raw.ui_path.and_then(|text| ui_folder(&text, findings));
-        let surfaces = [&rest_entry, &a2a_service, &asgi_app];
-        if entrypoint.is_none() && ui_path.is_none() && surfaces.iter().all(|entry| entry.is_none())
-        {
+        let capabilities: Vec<_> = raw
+            .capabilities
+            .into_iter()
+            .map(|text| text.value)
+            .collect();
+        let entries = [&entrypoint, &rest_entry, &a2a_service, &asgi_app];
+        let runs = entries.iter().any(|entry| entry.is_some()) || ui_path.is_some();
+        if !runs && !capabilities.iter().any(|word| asks_for_execution(word)) {
             note_nothing_to_run(findings);
         }
         Some(Self {
@@ -115,11 +127,7 @@ impl Manifest {
             author: raw.author.map(|text| text.value),
             license: raw.license.map(|text| text.value),
             entrypoint,
-            capabilities: raw
-                .capabilities
-                .into_iter()
-                .map(|text| text.value)
-                .collect(),
+            capabilities,
             dependencies: raw
                 .dependencies
                 .into_iter()
@@ -140,6 +148,10 @@ fn read(bytes: &[u8], limits: &Limits) -> Result<Rc<yaml::Node>, Problem> {
     let text = text::decode(bytes).map_err(|error| Problem::new(MANIFEST, error.to_string()))?;
     yaml::parse(&text, limits)
         .map_err(|error| Problem::new(format!("{MANIFEST}:{}", error.at), error.message))
+}
+
+fn asks_for_execution(capability: &str) -> bool {
+    ["code-execution", "python-runtime"].contains(&capability)
 }
 
 /// The manifest as it was written, whether it makes sense or not.
@@ -167,7 +179,7 @@ fn note_nothing_to_run(findings: &mut Findings) {
         "ui.path",
     ];
     if !WOULD_RUN.iter().any(|field| findings.mention(field)) {
-        let missing = "missing, and no surface (rest, a2a, http_server, ui) is declared";
+        let missing = "missing, and no surface (rest, a2a, http_server, ui) or capability `code-execution` is declared";
         findings.add(START, "entrypoint", missing);
     }
 }

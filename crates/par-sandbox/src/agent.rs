@@ -1,4 +1,4 @@
-//! An agent's process: confined, with one socketpair to its worker as its standard input.
+//! The process of an agent or of a session: confined, with one socketpair to its worker as its standard input.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::children::start;
-use crate::confine::Confinement;
+use crate::confine::{Confined, Confinement};
 use crate::own::OURSELVES;
 
 /// What to run, and in what surroundings. Has no `Debug`: the environment may hold secrets.
@@ -62,4 +63,22 @@ pub fn spawn_agent(command: AgentCommand) -> io::Result<AgentProcess> {
         stderr: child.stderr.take().ok_or_else(gone)?,
         child,
     })
+}
+
+/// The longest line that a confiner says.
+const LONGEST_LINE: usize = 4 << 10;
+
+/// Waits for what took hold; the first bytes on the channel, and the only ones that are no frame.
+pub async fn confined(channel: &mut UnixStream) -> io::Result<Confined> {
+    let mut line = vec![];
+    // Byte by byte: what follows belongs to whoever reads frames.
+    loop {
+        match channel.read_u8().await? {
+            b'\n' => return Ok(serde_json::from_slice(&line)?),
+            _ if line.len() >= LONGEST_LINE => {
+                return Err(io::Error::other("the confiner said nothing that is known"));
+            }
+            byte => line.push(byte),
+        }
+    }
 }

@@ -34,6 +34,11 @@ pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
     Ok(child)
 }
 
+/// Whether somebody here started this process and waits for it.
+pub(crate) fn is_ours(pid: u32) -> bool {
+    started().contains(&pid)
+}
+
 /// Reaps orphans that have ended, for as long as it is polled. For a process that adopts them.
 pub fn reap_orphans() -> io::Result<impl Future<Output = ()>> {
     let mut children = signal(SignalKind::child())?;

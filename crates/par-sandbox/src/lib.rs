@@ -10,24 +10,30 @@
 mod agent;
 mod children;
 mod confine;
+mod descendants;
 mod exit;
 mod own;
+mod private_tmp;
 mod processes;
+mod share;
 mod target;
 mod tool;
 mod tree;
 mod usage;
 
-pub use agent::{AgentCommand, AgentProcess, spawn_agent};
+pub use agent::{AgentCommand, AgentProcess, confined, spawn_agent};
 pub use children::reap_orphans;
-pub use confine::{Confinement, confine};
+pub use confine::{Confined, Confinement, confine};
+pub use descendants::{end_descendants, end_marked_orphans, resident_bytes};
 pub use exit::{end_cause, signal_name};
 pub use own::{name_process, spawn_own, spawn_worker};
+pub use private_tmp::PrivateTmp;
 pub use processes::{ProcessEntry, process_table};
+pub use share::limit_process;
 pub use target::Target;
 pub use tool::{Line, ToolError, run_tool};
 pub use tree::{adopt_orphans, end_strays, kill_descendants};
-pub use usage::{Usage, usage};
+pub use usage::{Usage, memory_total, usage};
 
 /// One thing that keeps an agent apart, and whether it does.
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 }
 
 /// Signals one process that was just seen; that it is gone already is fine.
-fn kill(pid: u32, signal: Signal) {
+pub(crate) fn kill(pid: u32, signal: Signal) {
     let Some(target) = pid_of(pid) else { return };
     match kill_process(target, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}

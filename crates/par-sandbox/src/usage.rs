@@ -85,7 +85,8 @@ fn io(pid: u32) -> Option<(u64, u64)> {
     Some((number("read_bytes:")?, number("write_bytes:")?))
 }
 
-fn memory_total() -> u64 {
+/// Of the machine, in bytes; 0 when it does not say.
+pub fn memory_total() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = text.lines().find_map(|line| {
         line.strip_prefix("MemTotal:")?

@@ -316,6 +316,7 @@ impl Incarnation {
             python: ground.python.clone(),
             memory_limit: made.memory_limit(),
             limits: ground.limits,
+            sessions: par_model::SessionLimits::default(),
         }
     }
 }

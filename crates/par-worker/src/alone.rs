@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 
 use par_model::control::{CallLimits, EndCause, Folders, Report, WorkerSpec};
 use par_model::log::LogLine;
-use par_model::{AgentId, ReplicaId};
+use par_model::{AgentId, ReplicaId, SessionLimits};
 use par_package::{Limits, Store};
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -141,6 +141,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         python: alone.python,
         memory_limit: None,
         limits: CallLimits::default(),
+        sessions: SessionLimits::default(),
         agent,
     })
 }

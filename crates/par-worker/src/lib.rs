@@ -1,6 +1,6 @@
-//! One agent's process: its surfaces, its adapter.
+//! One agent's process: its surfaces, its adapter, its sessions.
 //!
-//! Everything runs on one thread. The worker is trusted and serves HTTP; the agent's code runs in a process of its own
+//! Everything runs on one thread. The worker is trusted and serves HTTP and gRPC; the agent's code runs in a process of its own
 //! behind one socketpair, so that whatever it does, health and other calls are answered.
 
 mod admission;
@@ -9,11 +9,14 @@ mod alone;
 mod control;
 mod ending;
 mod fate;
+mod grpc;
 mod http;
 mod life;
 mod prepare;
 mod reports;
 mod serving;
+mod sessions;
+mod surroundings;
 mod variables;
 
 pub use alone::{Alone, AloneError, run_alone};

@@ -14,7 +14,8 @@ use std::time::Duration;
 use par_model::control::{EndCause, Report, WorkerSpec};
 use par_model::log::Level;
 use par_package::Package;
-use par_protocol::frame::Kind;
+use par_protocol::frame::{Frame, Kind};
+use par_sandbox::PrivateTmp;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
@@ -22,16 +23,20 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::admission::Admission;
 use crate::agent::errands::{Errands, log_frame};
 use crate::agent::load::load_of;
+use crate::agent::outbound::Supervisor;
 use crate::agent::process::{self, Agent, Launch, worker_failed};
+use crate::agent::sockets::Sockets;
 use crate::ending::{Ending, Word};
 use crate::fate::Fate;
-use crate::http::{About, AboutPackage, Front, Server, Ui};
+use crate::grpc::{Outward, Own};
+use crate::http::{About, AboutPackage, Front, Listeners, Server, Ui};
 use crate::prepare::{Prepared, prepare};
 use crate::reports::Reporter;
 use crate::serving::Serving;
+use crate::sessions::Sessions;
+use crate::surroundings::{TMP_BYTES, backend_socket, ground, kept_folders};
 use crate::variables::variables;
 
 /// For an agent to say goodbye in.
@@ -40,33 +45,33 @@ const GOODBYE: Duration = Duration::from_secs(3);
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 const LAST_LOGS: Duration = Duration::from_millis(200);
 const STRAYS: Duration = Duration::from_secs(5);
+const LAST_SESSIONS: Duration = Duration::from_secs(6);
+
 /// Serves the agent of `spec` until it ends or is told to, leaves nothing behind, and says why.
 pub(crate) async fn live(
     spec: WorkerSpec,
     reporter: Reporter,
     ending: watch::Receiver<Ending>,
 ) -> EndCause {
-    let (tcp, unix) = match listeners(&spec).await {
+    let sockets = match Sockets::make(&spec) {
+        Ok(sockets) => sockets,
+        Err(error) => return worker_failed(&error),
+    };
+    let listeners = match listeners(&spec, sockets.as_ref()).await {
         Ok(listeners) => listeners,
         Err(cause) => return cause,
     };
-    let front = Front::new(About {
-        agent: spec.agent.clone(),
-        package_id: spec.package_id.clone(),
-        port: spec.port,
-        grpc_port: spec.grpc_port,
-        package: RefCell::default(),
-    });
-    let server = match Server::start(&front, tcp, unix) {
+    let front = front(&spec, sockets.as_ref());
+    let server = match Server::start(&front, listeners) {
         Ok(server) => server,
         Err(error) => return worker_failed(&error),
     };
-    let fate = Rc::new(Fate::default());
     let life = Life {
         spec,
         reporter,
         front,
-        fate,
+        sockets,
+        fate: Rc::new(Fate::default()),
     };
     let cause = life.until_the_end(Word::listen(ending), server).await;
     if let Some(socket) = &life.spec.socket
@@ -77,21 +82,45 @@ pub(crate) async fn live(
     cause
 }
 
-async fn listeners(spec: &WorkerSpec) -> Result<(TcpListener, Option<UnixListener>), EndCause> {
-    let tcp = TcpListener::bind((spec.host, spec.port))
-        .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => EndCause::PortTaken { port: spec.port },
-            _ => worker_failed(&error),
-        })?;
-    let unix = spec.socket.as_ref().map(UnixListener::bind).transpose();
-    Ok((tcp, unix.map_err(|error| worker_failed(&error))?))
+fn front(spec: &WorkerSpec, sockets: Option<&Sockets>) -> Rc<Front> {
+    let about = About {
+        agent: spec.agent.clone(),
+        package_id: spec.package_id.clone(),
+        port: spec.port,
+        grpc_port: spec.grpc_port,
+        package: RefCell::default(),
+    };
+    let own = Own::at(sockets.map(Sockets::own));
+    let outward = Outward::to(Supervisor::of(spec));
+    Front::new(about, spec.limits, own, outward)
+}
+
+async fn listeners(spec: &WorkerSpec, sockets: Option<&Sockets>) -> Result<Listeners, EndCause> {
+    let failed = |error| worker_failed(&error);
+    let supervisor = spec.socket.as_ref().map(UnixListener::bind).transpose();
+    let agent = sockets.map(Sockets::open_door).transpose();
+    Ok(Listeners {
+        http: listen(spec, spec.port).await?,
+        grpc: listen(spec, spec.grpc_port).await?,
+        supervisor: supervisor.map_err(failed)?,
+        agent: agent.map_err(failed)?,
+    })
+}
+
+async fn listen(spec: &WorkerSpec, port: u16) -> Result<TcpListener, EndCause> {
+    let listener = TcpListener::bind((spec.host, port)).await;
+    listener.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => EndCause::PortTaken { port },
+        _ => worker_failed(&error),
+    })
 }
 
 struct Life {
     spec: WorkerSpec,
     reporter: Reporter,
     front: Rc<Front>,
+    /// None where the agent can have none.
+    sockets: Option<Sockets>,
     fate: Rc<Fate>,
 }
 
@@ -104,6 +133,7 @@ impl Life {
         let (agent, serving) = match started {
             Ok(started) => started,
             Err(cause) => {
+                self.end_sessions().await;
                 self.end_strays(None).await;
                 return cause;
             }
@@ -116,33 +146,47 @@ impl Life {
         let package = Package::open(&self.spec.package).map_err(|error| worker_failed(&error))?;
         self.introduce(&package);
         let prepared = prepare(&self.spec, &package, &self.reporter).await?;
-        let mut agent = self.launch(&package, prepared)?;
+        if package.manifest.wants_execution() {
+            let ground = ground(&self.spec, &prepared);
+            let ground = ground.map_err(|error| worker_failed(&error))?;
+            self.front.offer(Sessions::start(ground));
+        }
+        let mut agent = self.launch(&package, prepared).await?;
         self.reporter.state(Report::Prepared);
-        let reporter = self.reporter.clone();
-        let ready = match agent.ready(|frame| log_frame(&reporter, &frame)).await {
+        let ready = match agent.ready(async |frame| self.early(&frame).await).await {
             Ok(ready) => ready,
             Err(cause) => {
                 self.bury(agent).await;
                 return Err(cause);
             }
         };
-        let admission = Admission::new(self.spec.limits);
         let serving = Serving::new(
             Rc::clone(&agent.channel),
-            admission,
+            Rc::clone(&self.front.admission),
             ready,
             &package.manifest,
             Rc::clone(&self.fate),
         );
         let serving = Rc::new(serving);
-        self.front.serve(Rc::clone(&serving));
+        self.front.serve(Rc::clone(&serving)).await;
+        if let Some(sessions) = self.front.sessions() {
+            sessions.warm_up();
+        }
         self.reporter.state(Report::Ready {
             agent_pid: agent.pid,
         });
         Ok((agent, serving))
     }
 
-    /// Tells the HTTP surface what the package is.
+    /// What the agent says before it is ready.
+    async fn early(&self, frame: &Frame) {
+        match frame.kind {
+            Kind::Serves => self.front.hear(frame).await,
+            _ => log_frame(&self.reporter, frame),
+        }
+    }
+
+    /// Tells the surfaces what the package is.
     fn introduce(&self, package: &Package) {
         let manifest = &package.manifest;
         let folder = package.ui_folder();
@@ -166,20 +210,28 @@ impl Life {
         }));
     }
 
-    fn launch(&self, package: &Package, prepared: Prepared) -> Result<Agent, EndCause> {
+    async fn launch(&self, package: &Package, prepared: Prepared) -> Result<Agent, EndCause> {
         let (env, warnings) = variables(&self.spec, package, &prepared.programs);
         for warning in warnings {
             self.reporter.say(Level::Warning, warning);
         }
+        let private_tmp = self.front.sessions().map(|_| PrivateTmp {
+            bytes: TMP_BYTES,
+            keep: kept_folders(&self.spec, &prepared, self.sockets.as_ref()),
+            sockets: backend_socket(self.sockets.as_ref()),
+        });
         let launch = Launch {
+            private_tmp,
             python: &prepared.python,
             harness: &prepared.harness,
             env,
             folder: &package.root,
             data_bytes: self.spec.memory_limit,
         };
-        let load = load_of(&self.spec, package, prepared.site);
-        process::start(launch, &load, &self.reporter).map_err(|error| worker_failed(&error))
+        let sockets = self.sockets.as_ref();
+        let load = load_of(&self.spec, package, prepared.site.clone(), sockets);
+        let started = process::start(launch, &load, &self.reporter).await;
+        started.map_err(|error| worker_failed(&error))
     }
 
     async fn serve(
@@ -191,7 +243,7 @@ impl Life {
     ) -> EndCause {
         let mut errands = Errands::new(&self.spec, self.reporter.clone());
         let told = self.attend(&mut agent, &mut errands, word.told()).await;
-        self.front.withdraw();
+        self.front.withdraw().await;
         let cause = match told {
             Err(ended) => ended,
             Ok(told) => {
@@ -203,6 +255,7 @@ impl Life {
             }
         };
         self.fate.seal(cause.clone());
+        self.end_sessions().await;
         self.bury(agent).await;
         server.close(LAST_ANSWERS).await;
         cause
@@ -226,9 +279,10 @@ impl Life {
                 come = &mut until => return Ok(come),
             };
             match frame {
+                Some(frame) if frame.kind == Kind::Serves => self.front.hear(&frame).await,
                 Some(frame) => errands.run(frame, &agent.channel),
                 None => {
-                    self.front.withdraw();
+                    self.front.withdraw().await;
                     return Err(agent.broken_or_exited().await);
                 }
             }
@@ -243,7 +297,14 @@ impl Life {
         agent: &mut Agent,
         errands: &mut Errands,
     ) {
-        let idle = self.attend(agent, errands, serving.admission.idle());
+        let sessions = self.front.sessions();
+        let idle = async {
+            serving.admission.idle().await;
+            if let Some(sessions) = &sessions {
+                sessions.idle().await;
+            }
+        };
+        let idle = self.attend(agent, errands, idle);
         tokio::select! {
             _idle_or_ended = idle => {}
             () = patience => {
@@ -293,6 +354,17 @@ impl Life {
                 Level::Warning,
                 "somebody still holds the agent's output open",
             );
+        }
+    }
+
+    /// Interrupts what runs in sessions, and leaves nothing of them.
+    async fn end_sessions(&self) {
+        let Some(sessions) = self.front.sessions() else {
+            return;
+        };
+        if timeout(LAST_SESSIONS, sessions.end()).await.is_err() {
+            let message = format!("sessions did not end within {LAST_SESSIONS:?} and are killed");
+            self.reporter.say(Level::Warning, message);
         }
     }
 

@@ -18,6 +18,7 @@ pub(crate) struct Serving {
     pub(crate) admission: Rc<Admission>,
     pub(crate) ready: Ready,
     exports: HashSet<String>,
+    actions: HashSet<String>,
     /// Exports that only other agents may call.
     private: HashSet<String>,
     fate: Rc<Fate>,
@@ -36,6 +37,7 @@ impl Serving {
             channel,
             admission,
             exports: ready.exports.iter().cloned().collect(),
+            actions: ready.actions.iter().cloned().collect(),
             private: private.map(|export| export.name.clone()).collect(),
             ready,
             fate,
@@ -45,6 +47,11 @@ impl Serving {
     /// Whether `/exports/{name}` is there for a caller; other agents see more than the world.
     pub(crate) fn has_export(&self, name: &str, caller_is_agent: bool) -> bool {
         self.exports.contains(name) && (caller_is_agent || !self.private.contains(name))
+    }
+
+    /// Whether the gRPC action is there for a caller. Handlers of the agent's own are for everybody.
+    pub(crate) fn has_action(&self, name: &str, caller_is_agent: bool) -> bool {
+        self.actions.contains(name) && (caller_is_agent || !self.private.contains(name))
     }
 
     pub(crate) fn can_be_invoked(&self) -> bool {

@@ -39,11 +39,6 @@ fn of_the_runtime(
     package: &Package,
     programs: &[PathBuf],
 ) -> BTreeMap<String, String> {
-    let usual = USUAL_PROGRAMS.iter().map(PathBuf::from);
-    let path = std::env::join_paths(programs.iter().cloned().chain(usual));
-    let path = path
-        .map(|path| path.to_string_lossy().into_owned())
-        .unwrap_or_else(|_| USUAL_PROGRAMS.join(":"));
     [
         ("PAR_AGENT_ID", spec.agent.to_string()),
         ("PAR_PACKAGE_ID", spec.package_id.clone()),
@@ -53,11 +48,19 @@ fn of_the_runtime(
         ("PAR_SUPERVISOR_URL", spec.supervisor_url.clone()),
         ("A2A_PORT", spec.grpc_port.to_string()),
         ("PYTHONUNBUFFERED", "1".to_owned()),
-        ("PATH", path),
+        ("PATH", search_path(programs)),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// Where programs are looked for: these folders first.
+pub(crate) fn search_path(programs: &[PathBuf]) -> String {
+    let usual = USUAL_PROGRAMS.iter().map(PathBuf::from);
+    let path = std::env::join_paths(programs.iter().cloned().chain(usual));
+    path.map(|path| path.to_string_lossy().into_owned())
+        .unwrap_or_else(|_| USUAL_PROGRAMS.join(":"))
 }
 
 fn shown(path: &Path) -> String {

@@ -6,7 +6,14 @@ use par_model::control::WorkerSpec;
 use par_package::Package;
 use par_protocol::harness::{Export, Load};
 
-pub(crate) fn load_of(spec: &WorkerSpec, package: &Package, site: Vec<PathBuf>) -> Load {
+use super::sockets::Sockets;
+
+pub(crate) fn load_of(
+    spec: &WorkerSpec,
+    package: &Package,
+    site: Vec<PathBuf>,
+    sockets: Option<&Sockets>,
+) -> Load {
     let manifest = &package.manifest;
     let export = |export: &par_package::Export| Export {
         name: export.name.clone(),
@@ -21,6 +28,9 @@ pub(crate) fn load_of(spec: &WorkerSpec, package: &Package, site: Vec<PathBuf>) 
         exports: manifest.exports.iter().map(export).collect(),
         rest_entry: manifest.rest_entry.as_ref().map(ToString::to_string),
         asgi_app: manifest.asgi_app.as_ref().map(ToString::to_string),
+        a2a_service: manifest.a2a_service.as_ref().map(ToString::to_string),
+        own_grpc_socket: sockets.map(Sockets::own),
+        grpc_door: sockets.map(Sockets::door),
         concurrency: spec.limits.concurrency,
         bytecode: bytecode_folder(&spec.folders.workspace),
     }

@@ -7,5 +7,6 @@ pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod outbound;
 pub(crate) mod process;
+pub(crate) mod sockets;
 
 pub(crate) use exchange::Exchange;

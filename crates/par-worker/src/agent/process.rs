@@ -7,10 +7,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use par_model::control::EndCause;
-use par_model::log::Stream;
+use par_model::log::{Level, Stream};
 use par_protocol::frame::{Frame, FrameError, Kind};
 use par_protocol::harness::{Failure, Load, Ready};
-use par_sandbox::{AgentCommand, AgentProcess, Confinement, Target};
+use par_sandbox::{AgentCommand, AgentProcess, Confinement, PrivateTmp, Target};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -44,9 +44,15 @@ pub(crate) struct Launch<'a> {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) folder: &'a Path,
     pub(crate) data_bytes: Option<u64>,
+    pub(crate) private_tmp: Option<PrivateTmp>,
 }
 
-pub(crate) fn start(launch: Launch<'_>, load: &Load, reporter: &Reporter) -> io::Result<Agent> {
+/// Starts the agent; what of its confinement did not take hold is in its log.
+pub(crate) async fn start(
+    launch: Launch<'_>,
+    load: &Load,
+    reporter: &Reporter,
+) -> io::Result<Agent> {
     let process = par_sandbox::spawn_agent(AgentCommand {
         program: launch.python.to_owned(),
         arguments: ["-I", "-S", "-X", "utf8"]
@@ -59,15 +65,26 @@ pub(crate) fn start(launch: Launch<'_>, load: &Load, reporter: &Reporter) -> io:
         confinement: Confinement {
             parent: std::process::id(),
             data_bytes: launch.data_bytes,
+            private_tmp: launch.private_tmp,
+            ..Confinement::default()
         },
     })?;
     let AgentProcess {
         child,
         pid,
-        channel,
+        mut channel,
         stdout,
         stderr,
     } = process;
+    // Before anything is waited for: what a confiner that fails says belongs into the log.
+    let output = [
+        tokio::task::spawn_local(logs::collect(stdout, Stream::Stdout, reporter.clone())),
+        tokio::task::spawn_local(logs::collect(stderr, Stream::Stderr, reporter.clone())),
+    ];
+    let confined = par_sandbox::confined(&mut channel).await?;
+    if let Some(reason) = confined.without_private_tmp {
+        reporter.say(Level::Warning, format!("no /tmp of its own: {reason}"));
+    }
     let (unasked_in, unasked) = mpsc::channel(WAITING_FRAMES);
     let (channel, pump) = channel::open(channel, unasked_in);
     let body = serde_json::to_vec(load)?;
@@ -81,20 +98,17 @@ pub(crate) fn start(launch: Launch<'_>, load: &Load, reporter: &Reporter) -> io:
         channel,
         unasked,
         pump: tokio::task::spawn_local(Pump::run(pump)),
-        output: [
-            tokio::task::spawn_local(logs::collect(stdout, Stream::Stdout, reporter.clone())),
-            tokio::task::spawn_local(logs::collect(stderr, Stream::Stderr, reporter.clone())),
-        ],
+        output,
     })
 }
 
 impl Agent {
     /// Waits until the agent says that it is ready, or why it never will be.
-    pub(crate) async fn ready(&mut self, on_other: impl Fn(Frame)) -> Result<Ready, EndCause> {
+    pub(crate) async fn ready(&mut self, on_other: impl AsyncFn(Frame)) -> Result<Ready, EndCause> {
         loop {
             tokio::select! {
                 frame = self.unasked.recv() => match frame {
-                    Some(frame) => if let Some(answer) = first_word(&frame) { return answer } else { on_other(frame) },
+                    Some(frame) => if let Some(answer) = first_word(&frame) { return answer } else { on_other(frame).await },
                     None => return Err(self.broken_or_exited().await),
                 },
                 status = self.child.wait() => {

@@ -49,6 +49,27 @@ pub(crate) async fn call(
         .unwrap_or(Err(CallError::DeadlineExceeded(limit)))
 }
 
+/// Calls `name` and waits for the one value that it answers, as JSON text.
+pub(crate) async fn ask(
+    serving: &Serving,
+    name: &str,
+    body: &[u8],
+    hops: u32,
+) -> Result<Bytes, CallError> {
+    let place = serving.admission.enter().await?;
+    let mut exchange = begin(serving, name, body, hops).await?;
+    exchange.hold(place);
+    let frame = serving.next(&mut exchange).await?;
+    exchange.finish();
+    match frame.kind {
+        Kind::Result => Ok(frame.body),
+        Kind::Error => Err(failure(&frame.body)),
+        _ => Err(CallError::Handler(
+            "the agent answered out of turn".to_owned(),
+        )),
+    }
+}
+
 async fn begin(
     serving: &Serving,
     export: &str,
@@ -178,7 +199,7 @@ pub(crate) fn call_error(failure: Failure) -> CallError {
 }
 
 /// The whole body, if it is within its limits. Most bodies come in one piece and are not copied.
-async fn read_body(
+pub(super) async fn read_body(
     request: Request<Incoming>,
     admission: &Admission,
 ) -> Result<(Bytes, Memory), CallError> {

@@ -12,6 +12,8 @@ pub(crate) enum Door {
     Public { peer: SocketAddr, local: SocketAddr },
     /// The unix socket, which only the supervisor can reach.
     Supervisor { public: SocketAddr },
+    /// The unix socket that the agent's own processes were given.
+    Agent,
 }
 
 impl Door {
@@ -19,15 +21,20 @@ impl Door {
         matches!(self, Self::Supervisor { .. })
     }
 
-    /// Whether another agent is calling.
+    pub(crate) fn is_agents_own(&self) -> bool {
+        matches!(self, Self::Agent)
+    }
+
+    /// Whether another agent is calling, or the agent itself.
     pub(crate) fn caller_is_agent(&self, headers: &HeaderMap) -> bool {
-        self.is_trusted() && headers.contains_key(CALLER)
+        self.is_agents_own() || self.is_trusted() && headers.contains_key(CALLER)
     }
 
     /// The client's address; behind the supervisor the last one that it appended.
     pub(crate) fn client(&self, headers: &HeaderMap) -> Option<SocketAddr> {
         match self {
             Self::Public { peer, .. } => Some(*peer),
+            Self::Agent => None,
             Self::Supervisor { .. } => {
                 let chain = headers
                     .get_all("x-forwarded-for")
@@ -45,6 +52,7 @@ impl Door {
         match self {
             Self::Public { local, .. } => Some(*local),
             Self::Supervisor { public } => Some(*public),
+            Self::Agent => None,
         }
     }
 }

@@ -7,14 +7,21 @@ use std::rc::Rc;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use par_model::CallError;
+use par_model::control::CallLimits;
+use par_protocol::frame::Frame;
+use par_protocol::harness::Serves;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
+use tracing::warn;
 
 use super::body::Answer;
 use super::door::Door;
 use super::ui::Ui;
-use super::{answer, asgi, call, websocket};
+use super::{answer, asgi, call, sessions, websocket};
+use crate::admission::Admission;
+use crate::grpc::{Outward, Own, Standard};
 use crate::serving::Serving;
+use crate::sessions::Sessions;
 
 /// What is known of the agent before it answers.
 pub(crate) struct About {
@@ -34,25 +41,64 @@ pub(crate) struct AboutPackage {
 
 pub(crate) struct Front {
     pub(crate) about: About,
+    pub(crate) admission: Rc<Admission>,
+    pub(crate) own: Own,
+    pub(crate) outward: Outward,
+    pub(crate) standard: Standard,
     serving: RefCell<Option<Rc<Serving>>>,
+    /// There once it is known whether the agent wants the execution backend, and with what.
+    sessions: RefCell<Option<Rc<Sessions>>>,
 }
 
 impl Front {
-    pub(crate) fn new(about: About) -> Rc<Self> {
+    pub(crate) fn new(about: About, limits: CallLimits, own: Own, outward: Outward) -> Rc<Self> {
         Rc::new(Self {
             about,
+            admission: Admission::new(limits),
+            own,
+            outward,
+            standard: Standard::default(),
             serving: RefCell::default(),
+            sessions: RefCell::default(),
         })
     }
 
     /// From now on calls go to the agent.
-    pub(crate) fn serve(&self, serving: Rc<Serving>) {
+    pub(crate) async fn serve(&self, serving: Rc<Serving>) {
         self.serving.replace(Some(serving));
+        self.report().await;
     }
 
     /// From now on new calls are refused.
-    pub(crate) fn withdraw(&self) {
+    pub(crate) async fn withdraw(&self) {
         self.serving.replace(None);
+        self.report().await;
+    }
+
+    /// From now on code runs in sessions.
+    pub(crate) fn offer(&self, sessions: Rc<Sessions>) {
+        self.standard.offer_execution();
+        self.sessions.replace(Some(sessions));
+    }
+
+    pub(crate) fn sessions(&self) -> Option<Rc<Sessions>> {
+        self.sessions.borrow().clone()
+    }
+
+    /// The agent says what its own gRPC server serves.
+    pub(crate) async fn hear(&self, frame: &Frame) {
+        let serves: Serves = match serde_json::from_slice(&frame.body) {
+            Ok(serves) => serves,
+            Err(error) => return warn!(%error, "the agent's services were not understood"),
+        };
+        let descriptors = self.own.announce(&serves);
+        self.standard.describe(self.own.services(), descriptors);
+        self.report().await;
+    }
+
+    async fn report(&self) {
+        let serves = self.serving.borrow().is_some();
+        self.standard.report(serves, &self.own.services()).await;
     }
 
     pub(crate) async fn handle(
@@ -81,14 +127,15 @@ impl Front {
             }
             "/invoke" => self.invoke(request).await,
             _ if path.starts_with("/exports/") => self.export(door, request).await,
-            _ if path == "/ui" || path.starts_with("/ui/") => {
-                self.ui_or_application(door, request).await
+            _ if is_below(path, "/sessions") && self.sessions().is_some() => {
+                self.session(request).await
             }
+            _ if is_below(path, "/ui") => self.ui_or_application(door, request).await,
             _ => self.application(door, request).await,
         }
     }
 
-    fn serving(&self) -> Result<Rc<Serving>, CallError> {
+    pub(crate) fn serving(&self) -> Result<Rc<Serving>, CallError> {
         let not_ready = || CallError::NotReady(self.about.agent.clone());
         self.serving.borrow().clone().ok_or_else(not_ready)
     }
@@ -123,6 +170,11 @@ impl Front {
             return Err(CallError::UnknownExport(name.chars().take(200).collect()));
         }
         call::call(&serving, &name, request).await
+    }
+
+    async fn session(&self, request: Request<Incoming>) -> Result<Response<Answer>, CallError> {
+        let sessions = self.sessions().ok_or(CallError::UnknownPath)?;
+        sessions::answer(&sessions, &self.admission, request).await
     }
 
     async fn ui_or_application(
@@ -173,6 +225,8 @@ impl Front {
                 "exports": serving.ready.exports,
                 "asgi": serving.ready.asgi,
                 "in_flight": serving.admission.in_flight(),
+                "actions": serving.ready.actions,
+                "sessions": self.sessions().map(|sessions| sessions.count()),
             })
         });
         let body = json!({
@@ -180,7 +234,7 @@ impl Front {
             "agent_id": self.about.agent,
             "port": self.about.port,
             "grpc_port": self.about.grpc_port,
-            "grpc_enabled": false,
+            "grpc_enabled": true,
             "package": package.as_ref().map(|package| &package.label),
             "package_id": self.about.package_id,
             "agent_status": agent_status,
@@ -201,4 +255,10 @@ const READ: [Method; 2] = [Method::GET, Method::HEAD];
 /// The refusal of a method that is not among `allowed`.
 fn only(method: &Method, allowed: &[Method], names: &'static str) -> Option<Response<Answer>> {
     (!allowed.contains(method)).then(|| answer::wrong_method(names))
+}
+
+/// Whether a path is `folder` or leads below it.
+fn is_below(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

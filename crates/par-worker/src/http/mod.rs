@@ -7,9 +7,12 @@ mod call;
 mod door;
 mod front;
 mod server;
+mod sessions;
 mod ui;
 mod websocket;
 
+pub(crate) use call::{ask, hops};
+pub(crate) use door::Door;
 pub(crate) use front::{About, AboutPackage, Front};
-pub(crate) use server::Server;
+pub(crate) use server::{Listeners, Server};
 pub(crate) use ui::Ui;

@@ -1,4 +1,4 @@
-//! Accepts connections on the agent's port and on its unix socket.
+//! Accepts connections on the agent's ports, on its unix socket, and on the door of its own processes.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -8,9 +8,11 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::RecvFlags;
 use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::either::Either;
 use tracing::{debug, warn};
@@ -18,13 +20,15 @@ use tracing::{debug, warn};
 use super::door::Door;
 use super::front::Front;
 
-/// Connections at one time, through both doors together.
+/// Connections at one time, through all doors together.
 const MOST_CONNECTIONS: usize = 4096;
 /// More than the supervisor lets pass, which adds some of its own.
 const MOST_HEADERS: usize = 160;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a client that takes nothing of its answer, in milliseconds; then its connection is cut.
 const LONGEST_STALL: u32 = 120_000;
+/// How every HTTP/2 connection begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// After an error that is not the client's, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -33,27 +37,22 @@ pub(crate) struct Server {
     doors: JoinSet<()>,
 }
 
+/// The sockets of a worker.
+pub(crate) struct Listeners {
+    pub(crate) http: TcpListener,
+    pub(crate) grpc: TcpListener,
+    /// For the supervisor, which speaks both.
+    pub(crate) supervisor: Option<UnixListener>,
+    /// For the agent's own processes, which speak gRPC.
+    pub(crate) agent: Option<UnixListener>,
+}
+
 impl Server {
-    pub(crate) fn start(
-        front: &Rc<Front>,
-        tcp: TcpListener,
-        unix: Option<UnixListener>,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(front: &Rc<Front>, listeners: Listeners) -> std::io::Result<Self> {
         let (closing, closed) = watch::channel(false);
         let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        let public = tcp.local_addr()?;
-        let unix = unix.map(|listener| Listener::Unix { listener, public });
         let mut doors = JoinSet::new();
-        for listener in [
-            Some(Listener::Tcp {
-                listener: tcp,
-                local: public,
-            }),
-            unix,
-        ]
-        .into_iter()
-        .flatten()
-        {
+        for listener in listeners.all()? {
             doors.spawn_local(accept(
                 listener,
                 Rc::clone(front),
@@ -74,37 +73,83 @@ impl Server {
     }
 }
 
+impl Listeners {
+    fn all(self) -> std::io::Result<Vec<Listener>> {
+        let public = self.http.local_addr()?;
+        let grpc = self.grpc.local_addr()?;
+        let mut all = vec![
+            Listener::Tcp {
+                listener: self.http,
+                local: public,
+                speaks: Speaks::Http1,
+            },
+            Listener::Tcp {
+                listener: self.grpc,
+                local: grpc,
+                speaks: Speaks::Http2,
+            },
+        ];
+        let supervisor = self.supervisor.map(|listener| Listener::Unix {
+            listener,
+            door: Door::Supervisor { public },
+            speaks: Speaks::Either,
+        });
+        let agent = self.agent.map(|listener| Listener::Unix {
+            listener,
+            door: Door::Agent,
+            speaks: Speaks::Http2,
+        });
+        all.extend(supervisor.into_iter().chain(agent));
+        Ok(all)
+    }
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy)]
+enum Speaks {
+    Http1,
+    /// From the first byte on.
+    Http2,
+    /// Its first bytes tell.
+    Either,
+}
+
 enum Listener {
     Tcp {
         listener: TcpListener,
         local: SocketAddr,
+        speaks: Speaks,
     },
     Unix {
         listener: UnixListener,
-        public: SocketAddr,
+        door: Door,
+        speaks: Speaks,
     },
 }
 
 type Connection = Either<TcpStream, UnixStream>;
 
 impl Listener {
-    async fn accept(&self) -> std::io::Result<(Connection, Door)> {
+    async fn accept(&self) -> std::io::Result<(Connection, Door, Speaks)> {
         match self {
-            Self::Tcp { listener, local } => {
+            Self::Tcp {
+                listener,
+                local,
+                speaks,
+            } => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 set_tcp_user_timeout(&stream, LONGEST_STALL)?;
-                Ok((
-                    Either::Left(stream),
-                    Door::Public {
-                        peer,
-                        local: *local,
-                    },
-                ))
+                let local = *local;
+                Ok((Either::Left(stream), Door::Public { peer, local }, *speaks))
             }
-            Self::Unix { listener, public } => {
+            Self::Unix {
+                listener,
+                door,
+                speaks,
+            } => {
                 let (stream, _unnamed) = listener.accept().await?;
-                Ok((Either::Right(stream), Door::Supervisor { public: *public }))
+                Ok((Either::Right(stream), door.clone(), *speaks))
             }
         }
     }
@@ -124,19 +169,17 @@ async fn accept(
             _ = closed.changed() => break,
         };
         match accepted {
-            Ok((stream, door)) => {
+            Ok((stream, door, speaks)) => {
                 while connections.try_join_next().is_some() {}
                 let permit = Arc::clone(&room)
                     .acquire_owned()
                     .await
                     .expect("the semaphore is never closed");
-                connections.spawn_local(serve(
-                    stream,
-                    door,
-                    Rc::clone(&front),
-                    permit,
-                    closed.clone(),
-                ));
+                let served = serve(stream, door, speaks, Rc::clone(&front), closed.clone());
+                connections.spawn_local(async move {
+                    let _until_the_end = permit;
+                    served.await;
+                });
             }
             Err(error) => pause(&error).await,
         }
@@ -147,11 +190,39 @@ async fn accept(
 async fn serve(
     stream: Connection,
     door: Door,
+    speaks: Speaks,
     front: Rc<Front>,
-    room: OwnedSemaphorePermit,
+    closed: watch::Receiver<bool>,
+) {
+    let http2 = match speaks {
+        Speaks::Http1 => false,
+        Speaks::Http2 => true,
+        Speaks::Either => begins_as_http2(&stream).await,
+    };
+    match http2 {
+        true => crate::grpc::serve(stream, door, front, closed).await,
+        false => serve_http1(stream, door, front, closed).await,
+    }
+}
+
+/// Looks at the first bytes without taking them.
+async fn begins_as_http2(stream: &Connection) -> bool {
+    let Either::Right(stream) = stream else {
+        return false;
+    };
+    let mut first = [0; PREFACE.len()];
+    let looked = stream.async_io(Interest::READABLE, || {
+        Ok(rustix::net::recv(stream, &mut first, RecvFlags::PEEK)?)
+    });
+    matches!(looked.await, Ok((length, _)) if length > 0 && PREFACE.starts_with(&first[..length]))
+}
+
+async fn serve_http1(
+    stream: Connection,
+    door: Door,
+    front: Rc<Front>,
     mut closed: watch::Receiver<bool>,
 ) {
-    let _until_the_end = room;
     let service = service_fn(move |request| Rc::clone(&front).handle(door.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -5,7 +5,7 @@ mod interpreters;
 mod python_side;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use par_model::control::{EndCause, WorkerSpec};
 use par_package::{Interpreter, Package};
@@ -20,6 +20,8 @@ pub(crate) struct Prepared {
     /// The interpreter to start: of the dependency environment, if there is one.
     pub(crate) python: PathBuf,
     pub(crate) harness: PathBuf,
+    /// The program of an execution session.
+    pub(crate) session: PathBuf,
     /// Folders of installed modules.
     pub(crate) site: Vec<PathBuf>,
     /// Folders of installed programs, for `PATH`.
@@ -34,7 +36,7 @@ pub(crate) async fn prepare(
     let own = |error: io::Error| worker_failed(&error);
     std::fs::create_dir_all(spec.folders.workspace.join("tmp")).map_err(own)?;
     std::fs::create_dir_all(&spec.folders.environments).map_err(own)?;
-    let harness = python_side::ensure(&spec.folders.python).map_err(own)?;
+    let home = python_side::ensure(&spec.folders.python).map_err(own)?;
     let found = choose_interpreter(
         spec.python.as_deref(),
         &spec.folders.environments,
@@ -53,17 +55,18 @@ pub(crate) async fn prepare(
             .await
             .map_err(|reason| EndCause::DependenciesFailed { reason })?;
     Ok(match environment {
-        None => bare(interpreter, harness),
+        None => bare(interpreter, &home),
         Some(environment) => Prepared {
             python: environment.python,
-            harness,
+            harness: python_side::harness(&home),
+            session: python_side::session(&home),
             site: vec![environment.site],
             programs: vec![environment.programs],
         },
     })
 }
 
-fn bare(interpreter: Interpreter, harness: PathBuf) -> Prepared {
+fn bare(interpreter: Interpreter, home: &Path) -> Prepared {
     let programs = interpreter
         .path
         .parent()
@@ -72,7 +75,8 @@ fn bare(interpreter: Interpreter, harness: PathBuf) -> Prepared {
         .collect();
     Prepared {
         python: interpreter.path,
-        harness,
+        harness: python_side::harness(home),
+        session: python_side::session(home),
         site: vec![],
         programs,
     }

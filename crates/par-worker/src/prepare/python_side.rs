@@ -7,16 +7,27 @@ use include_dir::{Dir, File, include_dir};
 use sha2::{Digest as _, Sha256};
 
 static HARNESS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../python/par_harness");
+static SESSION: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../python/par_session");
 static AGENT_API: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../python/pixell_agent_runtime");
 
-/// The program to run, below `folder`; written there first if this version is not yet.
+/// Where this version of it is, below `folder`; written there first if it is not yet.
 pub(crate) fn ensure(folder: &Path) -> io::Result<PathBuf> {
     let files = files();
     let home = folder.join(version(&files));
     if !home.is_dir() {
         write(folder, &home, &files)?;
     }
-    Ok(home.join("par_harness").join("__main__.py"))
+    Ok(home)
+}
+
+/// The program of an agent.
+pub(crate) fn harness(home: &Path) -> PathBuf {
+    home.join("par_harness").join("__main__.py")
+}
+
+/// The program of an execution session.
+pub(crate) fn session(home: &Path) -> PathBuf {
+    home.join("par_session").join("__main__.py")
 }
 
 /// Paths below the folder, and their contents.
@@ -24,6 +35,7 @@ fn files() -> Vec<(PathBuf, &'static [u8])> {
     let mut files = vec![];
     for (name, folder) in [
         ("par_harness", &HARNESS),
+        ("par_session", &SESSION),
         ("pixell_agent_runtime", &AGENT_API),
     ] {
         collect(folder, &mut |file| {
@@ -84,12 +96,11 @@ mod tests {
     #[test]
     fn the_files_are_written_once_and_found_again() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let harness = ensure(folder.path()).expect("written");
-        assert!(harness.is_file());
-        let home = harness.ancestors().nth(2).expect("two folders above");
+        let home = ensure(folder.path()).expect("written");
+        assert!(harness(&home).is_file() && session(&home).is_file());
         assert!(home.join("pixell_agent_runtime/a2a_client.py").is_file());
         std::fs::write(home.join("mark"), "").expect("writable");
-        assert_eq!(ensure(folder.path()).expect("found"), harness);
+        assert_eq!(ensure(folder.path()).expect("found"), home);
         assert!(home.join("mark").is_file(), "nothing was written again");
     }
 }

@@ -1,0 +1,117 @@
+//! The one HTTP/2 connection to another server, opened when it is first needed, and again when it is gone.
+
+use std::cell::RefCell;
+use std::io;
+
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::TaskTracker;
+
+use super::connection::Beside;
+
+/// Where it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Socket(std::path::PathBuf),
+    /// Host and port.
+    Address(String),
+}
+
+/// Bytes that it may send ahead of whoever reads them.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+pub(crate) struct Link {
+    place: Place,
+    open: RefCell<Option<Open>>,
+}
+
+struct Open {
+    sender: SendRequest<Incoming>,
+    /// Ends with the link, and its streams with it.
+    _connection: AbortOnDropHandle<()>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("nobody answers")]
+    Connect(#[source] io::Error),
+    #[error("the connection broke")]
+    Broken(#[source] hyper::Error),
+}
+
+impl Link {
+    pub(crate) fn to(place: Place) -> Self {
+        Self {
+            place,
+            open: RefCell::default(),
+        }
+    }
+
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, LinkError> {
+        address(&mut request);
+        let mut sender = self.sender().await.map_err(LinkError::Connect)?;
+        sender
+            .send_request(request)
+            .await
+            .map_err(LinkError::Broken)
+    }
+
+    async fn sender(&self) -> io::Result<SendRequest<Incoming>> {
+        let sender = self.open.borrow().as_ref().map(|open| open.sender.clone());
+        if let Some(mut sender) = sender
+            && sender.ready().await.is_ok()
+        {
+            return Ok(sender);
+        }
+        let (sender, connection) = match &self.place {
+            Place::Socket(path) => open(UnixStream::connect(path).await?).await?,
+            Place::Address(address) => open(TcpStream::connect(address).await?).await?,
+        };
+        self.open.replace(Some(Open {
+            sender: sender.clone(),
+            _connection: connection,
+        }));
+        Ok(sender)
+    }
+}
+
+async fn open<S>(stream: S) -> io::Result<(SendRequest<Incoming>, AbortOnDropHandle<()>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let streams = TaskTracker::new();
+    let (sender, connection) = http2::Builder::new(Beside(streams.clone()))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let driven = tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to another gRPC server broke");
+        }
+        streams.close();
+        streams.wait().await;
+    });
+    Ok((sender, AbortOnDropHandle::new(driven)))
+}
+
+/// HTTP/2 wants to know scheme and host, which mean nothing on a socket.
+fn address(request: &mut Request<Incoming>) {
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    let nobody = Authority::from_static("localhost");
+    parts.authority.get_or_insert(nobody);
+    *request.uri_mut() = Uri::from_parts(parts).expect("scheme, host and the path that was there");
+}

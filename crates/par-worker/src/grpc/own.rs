@@ -1,0 +1,87 @@
+//! Services that the agent serves itself: its server listens on a socket that only the worker knows, and each call to
+//! one of them is passed on as it came.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderName, Request, Response};
+use hyper::body::Incoming;
+use par_model::CallError;
+use par_protocol::harness::Serves;
+
+use super::link::{Link, LinkError, Place};
+use super::reply::{Passed, Reply};
+use super::route::OURS;
+use crate::http::{Door, Front};
+
+/// Services that an agent may have.
+const MOST_SERVICES: usize = 256;
+
+pub(crate) struct Own {
+    /// None where the agent has been given no socket.
+    link: Option<Link>,
+    services: RefCell<HashSet<String>>,
+}
+
+impl Own {
+    pub(crate) fn at(socket: Option<PathBuf>) -> Self {
+        Self {
+            link: socket.map(|socket| Link::to(Place::Socket(socket))),
+            services: RefCell::default(),
+        }
+    }
+
+    pub(super) fn serves(&self, service: &str) -> bool {
+        self.services.borrow().contains(service)
+    }
+
+    pub(crate) fn services(&self) -> Vec<String> {
+        self.services.borrow().iter().cloned().collect()
+    }
+
+    /// Takes what the agent says that it serves; the descriptors among it, decoded.
+    pub(crate) fn announce(&self, serves: &Serves) -> Vec<Vec<u8>> {
+        let services = serves.services.iter().take(MOST_SERVICES).cloned();
+        self.services.replace(services.collect());
+        let descriptors = serves.descriptors.iter();
+        descriptors
+            .filter_map(|text| BASE64_STANDARD.decode(text).ok())
+            .collect()
+    }
+}
+
+pub(super) async fn forward(
+    front: &Front,
+    door: &Door,
+    mut request: Request<Incoming>,
+) -> Result<Response<Reply>, CallError> {
+    let serving = front.serving()?;
+    let link = front.own.link.as_ref();
+    let link = link.ok_or_else(|| CallError::NotReady(front.about.agent.clone()))?;
+    let place = serving.admission.stream()?;
+    if !door.is_trusted() {
+        strip_ours(request.headers_mut());
+    }
+    match link.send(request).await {
+        Ok(response) => Ok(response.map(|body| Reply::Passed(Passed::new(body, Some(place))))),
+        Err(error @ LinkError::Connect(_)) => {
+            tracing::debug!(%error, "the agent's own gRPC server is not there");
+            Err(CallError::NotReady(front.about.agent.clone()))
+        }
+        Err(error) => Err(CallError::AgentGone(crate::chain(&error))),
+    }
+}
+
+/// On a public door nobody is believed who he says he is.
+pub(super) fn strip_ours(headers: &mut HeaderMap) {
+    let ours = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(OURS));
+    let forged: Vec<HeaderName> = ours.cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}

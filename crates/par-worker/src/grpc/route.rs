@@ -1,0 +1,102 @@
+//! Which service answers a call.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use par_model::headers::AGENT_ID;
+use par_model::{CallError, grpc};
+use par_protocol::protobuf::{agent, python_agent};
+use tonic::Status;
+
+use super::reply::{Reply, refusal, refusal_of};
+use super::{agent_service, own, python_agent as execution};
+use crate::http::{Door, Front};
+
+/// Names of our own to which an agent's are not let in.
+pub(super) const OURS: &str = "x-par-";
+
+pub(super) async fn answer(
+    front: Rc<Front>,
+    door: Door,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
+    if !is_grpc(&request) {
+        return Ok(not_grpc());
+    }
+    let answered = route(&front, &door, request).await;
+    Ok(answered.unwrap_or_else(|error| refusal(&error)))
+}
+
+async fn route(
+    front: &Rc<Front>,
+    door: &Door,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, CallError> {
+    match asked_agent(request.headers())? {
+        Some(_) if door.is_agents_own() => return front.outward.forward(front, request).await,
+        Some(agent) if agent != front.about.agent.as_str() => {
+            let shown = agent.chars().take(80).collect();
+            return Err(CallError::UnknownAgent(shown));
+        }
+        _ => {}
+    }
+    let path = request.uri().path().to_owned();
+    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/'))
+    else {
+        return Ok(unimplemented(&path));
+    };
+    // An agent may bring a service of its own in place of ours.
+    if front.own.serves(service) {
+        return own::forward(front, door, request).await;
+    }
+    let most = usize::try_from(front.admission.limits().body).unwrap_or(usize::MAX);
+    let answered = match service {
+        agent::SERVICE => agent_service::answer(front, door, method, request, most).await,
+        python_agent::SERVICE => execution::answer(front, method, request, most).await,
+        _ => front.standard.answer(service, request).await,
+    };
+    Ok(answered.unwrap_or_else(|| unimplemented(&path)))
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let named = content_type
+        .is_some_and(|value| value.as_bytes().starts_with(grpc::CONTENT_TYPE.as_bytes()));
+    named && request.method() == Method::POST
+}
+
+fn not_grpc() -> Response<Reply> {
+    let mut response = Response::new(Reply::Ours(tonic::body::Body::empty()));
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}
+
+fn unimplemented(path: &str) -> Response<Reply> {
+    let shown: String = path.chars().take(200).collect();
+    refusal_of(Status::unimplemented(format!("{shown} is not served here")))
+}
+
+/// The agent that the call is for, if it says so.
+fn asked_agent(headers: &HeaderMap) -> Result<Option<&str>, CallError> {
+    let mut values = headers.get_all(AGENT_ID).iter();
+    let (Some(value), rest) = (values.next(), values.next()) else {
+        return Ok(None);
+    };
+    let agent = value.to_str().ok().filter(|_| rest.is_none());
+    let wrong = || CallError::BadRequest(format!("`{AGENT_ID}` is not one agent's id"));
+    agent.map(Some).ok_or_else(wrong)
+}
+
+/// How long the caller waits.
+pub(super) fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
+    let Some(value) = headers.get(grpc::TIMEOUT) else {
+        return Ok(None);
+    };
+    let time = value.to_str().ok().and_then(grpc::parse_timeout);
+    let nonsense = || CallError::BadRequest(format!("`{}` is not a time", grpc::TIMEOUT));
+    time.map(Some).ok_or_else(nonsense)
+}

@@ -1,0 +1,167 @@
+//! What every gRPC server is expected to answer: health, and reflection of what it serves.
+
+use std::cell::RefCell;
+
+use futures_util::future::LocalBoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use par_protocol::protobuf::{DESCRIPTORS, agent, python_agent};
+use prost::Message as _;
+use prost::bytes::Bytes;
+use tonic::codegen::Service as _;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tonic_reflection::server::Builder;
+use tracing::warn;
+
+use super::reply::Reply;
+
+const HEALTH: &str = "grpc.health.v1.Health";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
+/// What older clients ask.
+const REFLECTION_BEFORE: &str = "grpc.reflection.v1alpha.ServerReflection";
+
+type Answerer = Box<dyn Fn(Request<Incoming>) -> LocalBoxFuture<'static, Response<Reply>>>;
+
+pub(crate) struct Standard {
+    reporter: HealthReporter,
+    health: Answerer,
+    reflection: RefCell<Reflection>,
+    described: RefCell<Described>,
+}
+
+/// What reflection tells of.
+#[derive(Clone, Default)]
+struct Described {
+    with_execution: bool,
+    own: Vec<String>,
+    descriptors: Vec<Vec<u8>>,
+}
+
+struct Reflection {
+    now: Answerer,
+    before: Answerer,
+}
+
+/// A service of tonic, as a function.
+macro_rules! answerer {
+    ($server:expr) => {{
+        let server = $server;
+        Box::new(move |request| {
+            let mut server = server.clone();
+            Box::pin(async move {
+                let answered = server.call(request).await;
+                answered
+                    .unwrap_or_else(|never| match never {})
+                    .map(Reply::Ours)
+            })
+        })
+    }};
+}
+
+impl Default for Standard {
+    fn default() -> Self {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let described = Described::default();
+        let reflection = reflection(&described).expect("our own descriptors are whole");
+        Self {
+            reporter,
+            health: answerer!(health),
+            reflection: RefCell::new(reflection),
+            described: RefCell::new(described),
+        }
+    }
+}
+
+impl Standard {
+    /// Says of all services, and of the server as a whole (the empty name), whether they serve.
+    pub(crate) async fn report(&self, serving: bool, own: &[String]) {
+        let status = match serving {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        let ours = self.described.borrow().ours();
+        for service in ours.chain([String::new()]).chain(own.iter().cloned()) {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+
+    /// From now on the execution backend is told of too.
+    pub(crate) fn offer_execution(&self) {
+        self.described.borrow_mut().with_execution = true;
+        self.tell();
+    }
+
+    /// From now on the agent's own services are told of, with these `FileDescriptorProto`s.
+    pub(crate) fn describe(&self, own: Vec<String>, descriptors: Vec<Vec<u8>>) {
+        let mut described = self.described.borrow_mut();
+        described.own = own;
+        described.descriptors = descriptors;
+        drop(described);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        match reflection(&self.described.borrow()) {
+            Ok(reflection) => {
+                self.reflection.replace(reflection);
+            }
+            Err(error) => warn!(%error, "the descriptors of the agent's services are not used"),
+        }
+    }
+
+    pub(super) async fn answer(
+        &self,
+        service: &str,
+        request: Request<Incoming>,
+    ) -> Option<Response<Reply>> {
+        let answered = match service {
+            HEALTH => (self.health)(request),
+            REFLECTION => (self.reflection.borrow().now)(request),
+            REFLECTION_BEFORE => (self.reflection.borrow().before)(request),
+            _ => return None,
+        };
+        Some(answered.await)
+    }
+}
+
+impl Described {
+    /// Those of our services that this agent has.
+    fn ours(&self) -> impl Iterator<Item = String> + use<> {
+        let execution = self.with_execution.then_some(python_agent::SERVICE);
+        let ours = [agent::SERVICE].into_iter().chain(execution);
+        ours.map(str::to_owned)
+    }
+}
+
+fn reflection(described: &Described) -> Result<Reflection, tonic_reflection::server::Error> {
+    let own_set = DescriptorSet {
+        files: described
+            .descriptors
+            .iter()
+            .cloned()
+            .map(Bytes::from)
+            .collect(),
+    };
+    let own_set = own_set.encode_to_vec();
+    let builder = || {
+        let own = described.own.iter().cloned();
+        let builder = Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(&own_set);
+        let names = described.ours().chain([HEALTH.to_owned()]).chain(own);
+        names.fold(builder, |builder, name| builder.with_service_name(name))
+    };
+    Ok(Reflection {
+        now: answerer!(builder().build_v1()?),
+        before: answerer!(builder().build_v1alpha()?),
+    })
+}
+
+/// A `FileDescriptorSet` whose files are not read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DescriptorSet {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    files: Vec<Bytes>,
+}

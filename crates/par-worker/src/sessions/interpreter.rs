@@ -1,0 +1,263 @@
+//! The process of one session.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use par_model::Tier;
+use par_model::control::EndCause;
+use par_protocol::frame::{Frame, FrameError, Kind};
+use par_protocol::session::Load;
+use par_sandbox::{AgentCommand, AgentProcess, Confinement, PrivateTmp, Target};
+use rustix::process::Signal;
+use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::ground::Ground;
+use crate::agent::Exchange;
+use crate::agent::channel::{self, Channel, Pump};
+use crate::agent::process::{cause_of, worker_failed};
+
+const LONGEST_START: Duration = Duration::from_secs(30);
+/// For processes that an interpreter has started.
+const LONGEST_END: Duration = Duration::from_secs(5);
+/// How much less than the worker a session is preferred.
+const NICENESS: i32 = 5;
+const SESSION: &str = "PAR_SESSION";
+
+/// Names the folder and the processes of one interpreter within its worker.
+#[derive(Default)]
+pub(crate) struct Serials(Cell<u64>);
+
+impl Serials {
+    fn next(&self) -> u64 {
+        self.0.set(self.0.get() + 1);
+        self.0.get()
+    }
+}
+
+pub(super) struct Interpreter {
+    child: Child,
+    pid: u32,
+    target: Target,
+    channel: Rc<Channel>,
+    pump: JoinHandle<Result<(), FrameError>>,
+    /// Held so that the channel stays open; nothing of it is asked for.
+    _unasked: mpsc::Receiver<Frame>,
+    pub(super) stdout: ChildStdout,
+    pub(super) stderr: ChildStderr,
+    folder: PathBuf,
+    /// In the environment of all that it starts.
+    mark: String,
+}
+
+impl Interpreter {
+    /// Starts one in `folder`, or in a folder of its own, and waits until it can run code.
+    pub(super) async fn start(ground: &Ground, folder: Option<PathBuf>) -> Result<Self, EndCause> {
+        let starting = Self::start_patiently(ground, folder);
+        let late = |_| EndCause::StartTimedOut {
+            after: LONGEST_START,
+        };
+        timeout(LONGEST_START, starting).await.map_err(late)?
+    }
+
+    async fn start_patiently(ground: &Ground, folder: Option<PathBuf>) -> Result<Self, EndCause> {
+        let own = |error: io::Error| worker_failed(&error);
+        let serial = ground.serials.next();
+        let folder = folder.unwrap_or_else(|| ground.folder.join(serial.to_string()));
+        std::fs::create_dir_all(&folder).map_err(own)?;
+        let mark = format!("{SESSION}={serial}");
+        let process = par_sandbox::spawn_agent(command(ground, &folder, serial)).map_err(own)?;
+        let (mut interpreter, mut unasked) = Self::of(process, folder, mark).await.map_err(own)?;
+        let load = Load {
+            root: None,
+            site: ground.site.clone(),
+            folder: interpreter.folder.clone(),
+            bytecode: interpreter.folder.join(".bytecode"),
+            result_bytes: ground.limits.result,
+        };
+        let body = serde_json::to_vec(&load).map_err(|error| worker_failed(&error))?;
+        let put = interpreter.channel.put(0, Kind::Load, &[&body]);
+        put.map_err(|error| worker_failed(&error))?;
+        match unasked.recv().await {
+            Some(frame) if frame.kind == Kind::Ready => {
+                interpreter._unasked = unasked;
+                Ok(interpreter)
+            }
+            _ => Err(interpreter.last_words().await),
+        }
+    }
+
+    async fn of(
+        process: AgentProcess,
+        folder: PathBuf,
+        mark: String,
+    ) -> io::Result<(Self, mpsc::Receiver<Frame>)> {
+        let AgentProcess {
+            child,
+            pid,
+            mut channel,
+            stdout,
+            stderr,
+        } = process;
+        par_sandbox::confined(&mut channel).await?;
+        let (unasked_in, unasked) = mpsc::channel(16);
+        let (_closed, nothing) = mpsc::channel(1);
+        let (channel, pump) = channel::open(channel, unasked_in);
+        let interpreter = Self {
+            target: Target::of(&child)?,
+            child,
+            pid,
+            channel,
+            pump: tokio::task::spawn_local(Pump::run(pump)),
+            _unasked: nothing,
+            stdout,
+            stderr,
+            folder,
+            mark,
+        };
+        Ok((interpreter, unasked))
+    }
+
+    /// Why one that was started is not ready, with what it wrote about that.
+    async fn last_words(mut self) -> EndCause {
+        let mut words = vec![];
+        let reading = tokio::io::AsyncReadExt::read_to_end(&mut self.stderr, &mut words);
+        let _until_it_has_ended = timeout(Duration::from_secs(1), reading).await;
+        let words = String::from_utf8_lossy(&words).trim().to_owned();
+        match self.end().await {
+            cause if words.is_empty() => cause,
+            cause => EndCause::Worker {
+                reason: format!("{cause}: {words}"),
+            },
+        }
+    }
+
+    pub(super) fn is_alive(&mut self) -> bool {
+        !self.channel.is_gone() && matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Lets it have what a session of this tier may have, from now on.
+    pub(super) fn limit(&self, tier: Tier) {
+        par_sandbox::limit_process(self.pid, tier_memory(tier), tier.processors());
+    }
+
+    pub(super) fn begin(&self) -> Exchange {
+        self.channel.begin(0)
+    }
+
+    pub(super) async fn room(&self) {
+        self.channel.room().await;
+    }
+
+    pub(super) fn interrupt(&self) {
+        self.target.signal(Signal::INT);
+    }
+
+    /// Ends it and all that it started, now.
+    pub(super) fn kill(&self) {
+        par_sandbox::kill_descendants(self.pid);
+        self.target.signal(Signal::KILL);
+    }
+
+    /// Bytes of memory that it and all below it have now.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        par_sandbox::resident_bytes(self.pid)
+    }
+
+    /// Waits until it is gone.
+    pub(super) async fn exited(&mut self) -> EndCause {
+        cause_of(self.child.wait().await)
+    }
+
+    /// What a run wrote before its last frame may be in the pipes still.
+    pub(super) fn unread(&self) -> [Vec<u8>; 2] {
+        [
+            unread_of(self.stdout.as_fd()),
+            unread_of(self.stderr.as_fd()),
+        ]
+    }
+
+    /// Ends it with all that it started, and says how it ended. The folder stays.
+    pub(super) async fn end(mut self) -> EndCause {
+        par_sandbox::end_descendants(self.pid, LONGEST_END).await;
+        self.target.signal(Signal::KILL);
+        let cause = self.exited().await;
+        par_sandbox::end_marked_orphans(&self.mark, LONGEST_END).await;
+        self.channel.close();
+        self.pump.abort();
+        cause
+    }
+}
+
+/// Cut to what the machine has.
+pub(super) fn tier_memory(tier: Tier) -> u64 {
+    tier.memory().min(par_sandbox::memory_total())
+}
+
+fn command(ground: &Ground, folder: &Path, serial: u64) -> AgentCommand {
+    let mut keep = ground.keep.clone();
+    keep.push(folder.to_owned());
+    AgentCommand {
+        program: ground.python.clone(),
+        arguments: ["-I", "-S", "-X", "utf8"]
+            .iter()
+            .map(Into::into)
+            .chain([ground.program.clone().into()])
+            .collect(),
+        env: environment(ground, folder, serial),
+        folder: folder.to_owned(),
+        confinement: Confinement {
+            parent: std::process::id(),
+            data_bytes: Some(tier_memory(Tier::Large)),
+            private_tmp: Some(PrivateTmp {
+                bytes: ground.tmp_bytes,
+                keep,
+                sockets: BTreeMap::new(),
+            }),
+            keeps_orphans: true,
+            niceness: NICENESS,
+        },
+    }
+}
+
+/// Nothing of the agent's own environment: the code of a session is not the agent's, and its secrets are not for it.
+fn environment(ground: &Ground, folder: &Path, serial: u64) -> BTreeMap<String, String> {
+    let folder = folder.to_string_lossy().into_owned();
+    [
+        ("HOME", folder.clone()),
+        ("TMPDIR", folder),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("PATH", ground.path.clone()),
+        ("PYTHONUNBUFFERED", "1".to_owned()),
+        (SESSION, serial.to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// As much as a pipe holds, without waiting for more.
+fn unread_of(pipe: std::os::fd::BorrowedFd<'_>) -> Vec<u8> {
+    const PIPE: usize = 64 << 10;
+    let mut all = vec![];
+    let mut piece = vec![0; PIPE];
+    while all.len() < PIPE {
+        match rustix::io::read(pipe, &mut piece) {
+            Ok(length @ 1..) => all.extend_from_slice(&piece[..length]),
+            // Nothing is there now, or nobody is left to write.
+            Ok(0) | Err(_) => break,
+        }
+    }
+    all
+}

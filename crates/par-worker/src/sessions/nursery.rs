@@ -1,0 +1,104 @@
+//! Interpreters that are ready before anybody asks for one: starting one takes longer than most runs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use par_model::control::EndCause;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::ground::Ground;
+use super::interpreter::Interpreter;
+
+/// Interpreters that start at one time: more would only slow each other down.
+const STARTING: usize = 4;
+
+pub(super) struct Nursery {
+    ground: Rc<Ground>,
+    ready: RefCell<VecDeque<Interpreter>>,
+    /// On their way to `ready`.
+    coming: Cell<usize>,
+    starting: Arc<Semaphore>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Nursery {
+    pub(super) fn new(
+        ground: Rc<Ground>,
+        tasks: TaskTracker,
+        closing: CancellationToken,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            ground,
+            ready: RefCell::default(),
+            coming: Cell::new(0),
+            starting: Arc::new(Semaphore::new(STARTING)),
+            tasks,
+            closing,
+        })
+    }
+
+    /// One that is ready, or a new one; always a new one for a session that has a folder already.
+    pub(super) async fn take(
+        self: &Rc<Self>,
+        folder: Option<PathBuf>,
+    ) -> Result<Interpreter, EndCause> {
+        let ready = match folder {
+            Some(_) => None,
+            None => self.pop(),
+        };
+        let taken = match ready {
+            Some(interpreter) => Ok(interpreter),
+            None => self.start(folder).await,
+        };
+        self.refill();
+        taken
+    }
+
+    /// Starts as many as are missing, in the background.
+    pub(super) fn refill(self: &Rc<Self>) {
+        let there = self.ready.borrow().len() + self.coming.get();
+        for _ in there..self.ground.limits.warm {
+            self.coming.set(self.coming.get() + 1);
+            let nursery = Rc::clone(self);
+            self.tasks.spawn_local(async move {
+                let started = nursery
+                    .closing
+                    .run_until_cancelled(nursery.start(None))
+                    .await;
+                nursery.coming.set(nursery.coming.get() - 1);
+                match started {
+                    Some(Ok(interpreter)) => nursery.ready.borrow_mut().push_back(interpreter),
+                    Some(Err(cause)) => warn!(%cause, "an interpreter did not start"),
+                    None => {}
+                }
+            });
+        }
+    }
+
+    pub(super) fn drain(&self) -> Vec<Interpreter> {
+        self.ready.borrow_mut().drain(..).collect()
+    }
+
+    /// One that is alive; a dead one is dropped, its folder goes with the others at the worker's end.
+    fn pop(&self) -> Option<Interpreter> {
+        loop {
+            let mut interpreter = self.ready.borrow_mut().pop_front()?;
+            if interpreter.is_alive() {
+                return Some(interpreter);
+            }
+        }
+    }
+
+    async fn start(&self, folder: Option<PathBuf>) -> Result<Interpreter, EndCause> {
+        let turn = self.starting.acquire().await;
+        let _turn = turn.expect("the semaphore is never closed");
+        Interpreter::start(&self.ground, folder).await
+    }
+}

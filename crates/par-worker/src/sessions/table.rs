@@ -1,0 +1,221 @@
+//! Which sessions are kept: decided here, with time passed in.
+
+use std::collections::HashMap;
+
+use par_model::{SessionId, SessionLimits};
+use tokio::time::Instant;
+
+/// Sessions by id, `S` whatever a session is.
+pub(super) struct Table<S> {
+    entries: HashMap<SessionId, Entry<S>>,
+    limits: SessionLimits,
+}
+
+struct Entry<S> {
+    session: S,
+    last_used: Instant,
+    /// Runs that are under way or wait.
+    busy: usize,
+}
+
+/// No session can be begun: all of them are at work.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl<S: Clone> Table<S> {
+    pub(super) fn new(limits: SessionLimits) -> Self {
+        Self {
+            entries: HashMap::new(),
+            limits,
+        }
+    }
+
+    pub(super) fn get(&self, id: &SessionId) -> Option<&S> {
+        self.entries.get(id).map(|entry| &entry.session)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SessionId, &S, usize)> {
+        let entries = self.entries.iter();
+        entries.map(|(id, entry)| (id, &entry.session, entry.busy))
+    }
+
+    pub(super) fn insert(&mut self, id: SessionId, session: S, now: Instant) {
+        let entry = Entry {
+            session,
+            last_used: now,
+            busy: 0,
+        };
+        self.entries.insert(id, entry);
+    }
+
+    /// The session that has to go before another one can begin, none while there is room.
+    pub(super) fn make_room(&mut self) -> Result<Option<S>, Full> {
+        if self.entries.len() < self.limits.most {
+            return Ok(None);
+        }
+        let idle = self.entries.iter().filter(|(_, entry)| entry.busy == 0);
+        let oldest = idle.min_by_key(|(_, entry)| entry.last_used);
+        let oldest = oldest.map(|(id, _)| id.clone()).ok_or(Full)?;
+        Ok(self.remove(&oldest))
+    }
+
+    /// A run begins, or is over: neither lets the session grow old.
+    pub(super) fn begin(&mut self, id: &SessionId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.busy += 1;
+            entry.last_used = now;
+        }
+    }
+
+    pub(super) fn end(&mut self, id: &SessionId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.busy = entry.busy.saturating_sub(1);
+            entry.last_used = now;
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &SessionId) -> Option<S> {
+        self.entries.remove(id).map(|entry| entry.session)
+    }
+
+    /// Sessions that nobody has used for too long.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<S> {
+        let idle = self.limits.idle;
+        let old = |entry: &Entry<S>| entry.busy == 0 && now >= entry.last_used + idle;
+        let old: Vec<SessionId> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| old(entry))
+            .map(|(id, _)| id.clone())
+            .collect();
+        old.iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// When the next one may be too old. Use makes it later, never earlier.
+    pub(super) fn next_expiry(&self, now: Instant) -> Instant {
+        let idle = self.entries.values().filter(|entry| entry.busy == 0);
+        let oldest = idle.map(|entry| entry.last_used).min();
+        oldest.unwrap_or(now) + self.limits.idle
+    }
+
+    pub(super) fn clear(&mut self) -> Vec<S> {
+        self.entries
+            .drain()
+            .map(|(_, entry)| entry.session)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn id(name: u8) -> SessionId {
+        name.to_string().parse().expect("digits are valid")
+    }
+
+    fn table(most: usize) -> Table<u8> {
+        Table::new(SessionLimits {
+            most,
+            idle: Duration::from_secs(10),
+            ..SessionLimits::default()
+        })
+    }
+
+    #[test]
+    fn the_least_recently_used_makes_room_and_one_at_work_never_does() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut table = table(2);
+        table.insert(id(1), 1, at(0));
+        table.insert(id(2), 2, at(1));
+        table.begin(&id(1), at(2));
+        assert_eq!(table.make_room(), Ok(Some(2)));
+        table.insert(id(3), 3, at(3));
+        table.begin(&id(3), at(3));
+        assert_eq!(table.make_room(), Err(Full));
+        table.end(&id(1), at(4));
+        assert_eq!(table.make_room(), Ok(Some(1)));
+    }
+
+    #[test]
+    fn time_counts_from_the_last_use() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut table = table(9);
+        table.insert(id(1), 1, at(0));
+        table.begin(&id(1), at(5));
+        assert!(table.expire(at(100)).is_empty(), "it is at work");
+        table.end(&id(1), at(100));
+        assert_eq!(table.next_expiry(at(101)), at(110));
+        assert!(table.expire(at(109)).is_empty());
+        assert_eq!(table.expire(at(110)), [1]);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Use(u8),
+        Leave(u8),
+        Wait(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0..6_u8).prop_map(Step::Use),
+            (0..6_u8).prop_map(Step::Leave),
+            (0..12_u8).prop_map(Step::Wait),
+        ];
+        prop::collection::vec(step, 0..80)
+    }
+
+    proptest! {
+        /// Beside a list of (id, last use, busy) that is searched from end to end.
+        #[test]
+        fn it_keeps_what_a_dumber_one_keeps(steps in steps()) {
+            let (mut table, mut now) = (table(3), Instant::now());
+            let mut model: Vec<(u8, Instant, usize)> = vec![];
+            for step in steps {
+                now += Duration::from_millis(1); // no two uses at one time
+                match step {
+                    Step::Wait(seconds) => {
+                        now += Duration::from_secs(seconds.into());
+                        let mut gone = table.expire(now);
+                        gone.sort_unstable();
+                        let too_old = |(_, used, busy): &(u8, Instant, usize)| *busy == 0 && now >= *used + Duration::from_secs(10);
+                        let mut expected: Vec<u8> = model.iter().filter(|entry| too_old(entry)).map(|entry| entry.0).collect();
+                        expected.sort_unstable();
+                        model.retain(|entry| !too_old(entry));
+                        prop_assert_eq!(gone, expected);
+                    }
+                    Step::Use(name) => {
+                        if !model.iter().any(|entry| entry.0 == name) {
+                            let victim = model.iter().filter(|entry| entry.2 == 0).min_by_key(|entry| entry.1).map(|entry| entry.0);
+                            let room = if model.len() < 3 { Ok(None) } else { victim.map(Some).ok_or(Full) };
+                            prop_assert_eq!(table.make_room(), room);
+                            match victim {
+                                Some(victim) if model.len() == 3 => model.retain(|entry| entry.0 != victim),
+                                None if model.len() == 3 => continue,
+                                _ => {}
+                            }
+                            table.insert(id(name), name, now);
+                            model.push((name, now, 0));
+                        }
+                        table.begin(&id(name), now);
+                        let entry = model.iter_mut().find(|entry| entry.0 == name).expect("it is there");
+                        *entry = (name, now, entry.2 + 1);
+                    }
+                    Step::Leave(name) => {
+                        table.end(&id(name), now);
+                        if let Some(entry) = model.iter_mut().find(|entry| entry.0 == name) {
+                            *entry = (name, now, entry.2.saturating_sub(1));
+                        }
+                    }
+                }
+                prop_assert!(table.iter().count() <= 3);
+                prop_assert_eq!(table.iter().count(), model.len());
+            }
+        }
+    }
+}
