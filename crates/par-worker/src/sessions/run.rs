@@ -86,6 +86,7 @@ pub(super) async fn perform(
     };
     let end = run.until_the_end(interpreter, call, events, ended).await;
     run.take_unread(interpreter);
+    run.take_rest();
     Finished {
         end,
         stop: run.stop,
@@ -129,7 +130,7 @@ impl Run {
                 frame = exchange.next() => match frame {
                     Ok(frame) if frame.kind == Kind::Chunk => {
                         exchange.used(frame.body.len());
-                        self.progress(frame);
+                        self.progress(frame, interpreter);
                     }
                     Ok(frame) if frame.kind == Kind::Result => {
                         exchange.finish();
@@ -156,7 +157,9 @@ impl Run {
         }
     }
 
-    fn progress(&mut self, frame: Frame) {
+    fn progress(&mut self, frame: Frame, interpreter: &Interpreter) {
+        // What the code wrote before comes before.
+        self.take_unread(interpreter);
         // A caller that does not take its events misses progress, and nothing else.
         if self.left.len() < WAITING
             && let Ok((_flags, words)) = split_chunk(frame.body)
@@ -190,8 +193,12 @@ impl Run {
 
     fn take_unread(&mut self, interpreter: &Interpreter) {
         let [stdout, stderr] = interpreter.unread();
-        for (written, unread) in [(&mut self.stdout, stdout), (&mut self.stderr, stderr)] {
-            self.left.extend(written.let_through(&unread));
+        self.left.extend(self.stdout.let_through(&stdout));
+        self.left.extend(self.stderr.let_through(&stderr));
+    }
+
+    fn take_rest(&mut self) {
+        for written in [&mut self.stdout, &mut self.stderr] {
             let rest = written.cut.finish();
             if !rest.is_empty() {
                 self.left.push_back(Event::Output(written.stream, rest));
