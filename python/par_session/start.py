@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 AROUND_THE_VALUES = 1 << 20
 
 
-def run() -> None:
+def run() -> NoReturn:
+    """Never by the interpreter's own end, which would wait for the code's threads."""
+    try:
+        _live()
+    except BaseException as error:
+        _give_up(f"{type(error).__name__}: {error}")
+
+
+def _live() -> NoReturn:
     channel = SessionChannel(take_channel())
     interrupts = Interrupts()
     interrupts.install()  # at once, so that an early one does not end us
@@ -39,9 +47,9 @@ def run() -> None:
         load = Load(first[2].decode())
         make_importable(load)
         chdir(load.folder)
+        most_bytes = min(load.result_bytes, MAX_BODY - AROUND_THE_VALUES)
     except Exception as error:
         _give_up(f"cannot load: {type(error).__name__}: {error}")
-    most_bytes = min(load.result_bytes, MAX_BODY - AROUND_THE_VALUES)
     session = Session(getcwd(), most_bytes, streams, interrupts, Progress(channel, interrupts))
     channel.send_frame(0, READY)
     _answer_calls(channel, session, streams)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 NAMES = ("<stdin>", "<stdout>", "<stderr>")
+ENCODING = "utf-8"
+ERRORS = ("surrogateescape", "backslashreplace", "backslashreplace")
 ATTRIBUTES = ("stdin", "stdout", "stderr")
 
 
@@ -30,7 +32,7 @@ class Streams:
         """Before a run."""
         # A stream of the code's own goes first: it may close its descriptor as it goes.
         for fd, stream in enumerate(self._streams):
-            if stream.closed:
+            if not _is_as_opened(stream, fd):
                 self._streams[fd] = _opened(fd)
         self._install()
         for fd, kept in enumerate(self._kept):
@@ -62,6 +64,15 @@ class Streams:
             pass  # it has closed both: nothing is left to print to
 
 
+def _is_as_opened(stream: TextIO, fd: int) -> bool:
+    try:
+        if stream.closed or stream.encoding != ENCODING or stream.errors != ERRORS[fd]:
+            return False
+        return fd == 0 or stream.write_through  # type: ignore[attr-defined,no-any-return]
+    except ValueError:
+        return False  # its buffer was detached
+
+
 def _opened(fd: int) -> TextIO:
     """Unbuffered, as with `python -u`: what is printed is seen at once, with or without an end of line."""
     raw = FileIO(fd, "w" if fd else "r", closefd=False)
@@ -69,8 +80,8 @@ def _opened(fd: int) -> TextIO:
     if not fd:
         from _io import BufferedReader
 
-        return TextIOWrapper(BufferedReader(raw), encoding="utf-8", errors="surrogateescape")
-    return TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]
+        return TextIOWrapper(BufferedReader(raw), encoding=ENCODING, errors=ERRORS[fd])
+    return TextIOWrapper(raw, encoding=ENCODING, errors=ERRORS[fd], write_through=True)  # type: ignore[arg-type]
 
 
 def _duplicate_high(fd: int) -> int:

@@ -115,7 +115,10 @@ class SessionWorker:
         assert frame == (frames.READY, 0, b""), frame
 
     def result(self, id: int) -> Result:
+        """Passes over progress."""
         kind, frame_id, body = self.next_frame()
+        while kind == frames.CHUNK:
+            kind, frame_id, body = self.next_frame()
         assert (kind, frame_id) == (frames.RESULT, id), (kind, frame_id, body)
         return Result(body)
 

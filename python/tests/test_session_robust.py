@@ -104,6 +104,9 @@ class Streams(SessionTest):
                 "os.set_blocking(1, False)",
                 "os.closerange(3, 256)",
                 "sys.stdout.reconfigure(encoding='ascii', errors='strict')",
+                "sys.stdout.reconfigure(write_through=False, line_buffering=False)",
+                "sys.stdout.detach()",
+                "sys.stderr.buffer.close()",
                 "class Broken:\n    def flush(self): raise SystemExit\nsys.stdout = Broken()",
             )
         ):
