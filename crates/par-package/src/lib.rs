@@ -27,6 +27,7 @@ mod problem;
 mod requirements;
 mod runtime;
 mod store;
+mod stubs;
 mod text;
 mod yaml;
 
@@ -49,3 +50,4 @@ pub use problem::{Problem, Problems};
 pub use requirements::{EnvironmentKey, InvalidRequirement, Requirement, Requirements};
 pub use runtime::{InvalidRange, OtherPython, Runtime, Unsupported};
 pub use store::Store;
+pub use stubs::StubNeeds;

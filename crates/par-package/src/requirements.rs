@@ -69,6 +69,18 @@ impl Requirements {
         EnvironmentKey(par_model::PackageDigest::of_sha256(hash.finalize().into()).into())
     }
 
+    /// Adds versions of `name` that have to hold, and takes out what may not allow them: pins and upper bounds.
+    pub(crate) fn require_at_least(&mut self, name: &str, versions: &str) -> Vec<Requirement> {
+        let may_forbid = |requirement: &Requirement| {
+            requirement.name() == name && requirement.is_bounded_above()
+        };
+        let overruled: Vec<Requirement> = self.0.extract_if(.., may_forbid).collect();
+        let needed = format!("{name}{versions}").parse();
+        self.0
+            .insert(needed.expect("a name and plain versions are a requirement"));
+        overruled
+    }
+
     pub(crate) fn gather(
         papers: &Papers,
         manifest: Option<&Manifest>,
@@ -144,6 +156,12 @@ impl Requirements {
                 problems,
             );
         }
+    }
+}
+
+impl FromIterator<Requirement> for Requirements {
+    fn from_iter<I: IntoIterator<Item = Requirement>>(all: I) -> Self {
+        Self(all.into_iter().collect())
     }
 }
 

@@ -34,6 +34,12 @@ impl Requirement {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// Whether it says how new a version may be at most.
+    pub(crate) fn is_bounded_above(&self) -> bool {
+        let lower = |specifier: &String| specifier.starts_with('>') || specifier.starts_with("!=");
+        !self.specifiers.iter().all(lower)
+    }
 }
 
 impl FromStr for Requirement {

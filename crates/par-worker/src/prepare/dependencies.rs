@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use par_model::log::Level;
-use par_package::{Interpreter, Package, Requirements, Step};
+use par_package::{Interpreter, Package, Requirements, Step, StubNeeds};
 use par_sandbox::{ToolError, run_tool};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -33,7 +33,10 @@ pub(crate) async fn ensure(
     folder: &Path,
     reporter: &Reporter,
 ) -> Result<Option<Environment>, String> {
-    let requirements = package.requirements();
+    let (requirements, overruled) = StubNeeds::of(&package.root).raise(package.requirements());
+    for warning in overruled {
+        reporter.say(Level::Warning, warning);
+    }
     if requirements.is_empty() {
         return Ok(None);
     }
@@ -41,7 +44,7 @@ pub(crate) async fn ensure(
     if !is_complete(&home) {
         let _alone = lock(&home, reporter).await.map_err(|error| chain(&error))?;
         if !is_complete(&home)
-            && let Err(reason) = install(requirements, interpreter, &home, reporter).await
+            && let Err(reason) = install(&requirements, interpreter, &home, reporter).await
         {
             remove(&home, reporter);
             return Err(reason);
