@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 # As in `ast` and `inspect`, which are heavy imports.
 _ONLY_TREE, _TOP_LEVEL_AWAIT = 0x400, 0x2000
 _COROUTINE = 0x80
+# Seconds that awaiting code has to clean up after an interrupt.
+PATIENCE = 1.0
 
 
 class Program:
@@ -70,10 +72,13 @@ class Loop:
             return loop.run_until_complete(task)
         except BaseException:
             if not task.done():
-                # Interrupted from outside: the code is still waiting for something.
+                # Interrupted from outside: the code is still waiting for something, and may want to clean up.
                 task.cancel()
-                loop.run_until_complete(asyncio.wait([task]))
-            if not task.cancelled():
+                loop.run_until_complete(asyncio.wait([task], timeout=PATIENCE))
+            if not task.done():
+                # It does not end, or the interrupt came while the loop had the task in its hands, and dropped it.
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                self._loop = None
+            elif not task.cancelled():
                 task.exception()  # or the loop would complain that nobody asked
             raise
-

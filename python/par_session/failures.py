@@ -27,6 +27,9 @@ class Failure:
 
 
 def failure_of(error: BaseException, compiling: bool, sources: Sources) -> Failure:
+    context = error.__context__
+    if context is not None and _is_ours(context.__traceback__):
+        error.__context__ = None  # an interrupt that came while we handled something
     kind = RAISED
     if isinstance(error, RunInterrupted):
         kind = INTERRUPTED
@@ -68,10 +71,14 @@ def _of_the_session(step: TracebackType | None) -> TracebackType | None:
         step = step.tb_next
     last = step
     while last is not None:
-        while last.tb_next is not None and last.tb_next.tb_frame.f_code.co_filename.startswith(OUR_FOLDER):
-            last.tb_next = last.tb_next.tb_next
+        while _is_ours(last.tb_next):
+            last.tb_next = last.tb_next.tb_next  # type: ignore[union-attr]
         last = last.tb_next
     return step
+
+
+def _is_ours(step: TracebackType | None) -> bool:
+    return step is not None and step.tb_frame.f_code.co_filename.startswith(OUR_FOLDER)
 
 
 def print_uncaught(error: BaseException, sources: Sources) -> None:

@@ -52,6 +52,16 @@ class Interrupts(SessionTest):
         worker.wait_for_output("stdout", b"cleaned")
         self.assertEqual(worker.value("import asyncio\nawait asyncio.sleep(0, 5)"), 5)
 
+    def test_an_awaiting_run_that_does_not_end_is_left_behind(self) -> None:
+        worker = self.start()
+        id = worker.begin(
+            "import asyncio\nprint('begun')\nwhile True:\n    try: await asyncio.sleep(600)\n    except asyncio.CancelledError: pass"
+        )
+        worker.wait_for_output("stdout", b"begun")
+        worker.interrupt()
+        self.assertEqual(worker.result(id).kind, "interrupted")
+        self.assertEqual(worker.value("import asyncio\nawait asyncio.sleep(0, 5)"), 5)
+
     def test_code_may_swallow_the_interrupt_and_go_on(self) -> None:
         worker = self.start()
         id = worker.begin("try:\n    print('begun')\n    while True: pass\nexcept KeyboardInterrupt as e:\n    x = type(e).__name__\nx")
