@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::authority::Tidied;
 use super::route;
 use crate::http::{Door, Front};
 
@@ -40,12 +41,18 @@ where
 }
 
 /// Runs until the caller leaves, or until its calls are over once `closed` changes.
-pub(crate) async fn serve<S>(
-    stream: S,
-    door: Door,
-    front: Rc<Front>,
-    mut closed: watch::Receiver<bool>,
-) where
+pub(crate) async fn serve<S>(stream: S, door: Door, front: Rc<Front>, closed: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    match door.is_agents_own() {
+        true => serve_http2(Tidied::new(stream), door, front, closed).await,
+        false => serve_http2(stream, door, front, closed).await,
+    }
+}
+
+async fn serve_http2<S>(stream: S, door: Door, front: Rc<Front>, mut closed: watch::Receiver<bool>)
+where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let streams = TaskTracker::new();

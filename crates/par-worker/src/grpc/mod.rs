@@ -9,6 +9,7 @@
 //! ```
 
 mod agent_service;
+mod authority;
 mod connection;
 mod link;
 mod outward;

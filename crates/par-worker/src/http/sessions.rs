@@ -296,10 +296,7 @@ mod tests {
         assert_eq!(packed(u64::MAX.into()), json!(u64::MAX));
         let map = rmpv::Value::Map(vec![(1.into(), true.into())]);
         assert_eq!(packed(map), json!({"1": true}));
-        assert_eq!(
-            unpacked(b"\xc1"),
-            json!({"unreadable": unpacked(b"\xc1")["unreadable"]})
-        );
+        assert!(unpacked(b"\x92\x01")["unreadable"].is_string());
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! One run, from its call to its last byte.
 //!
 //! ```text
-//! running ──deadline, caller left, session ended──► interrupted ──a second later──► killed
+//! running ──deadline, caller left, session ended──► interrupted ──two seconds later► killed
 //!    │                                                   │                            │
 //!    └──────────────── result ◄──────────────────────────┘            gone ◄──────────┘
 //! ```
@@ -24,7 +24,7 @@ use super::outcome::Event;
 use super::output::{Cut, Stream};
 
 /// For code that was interrupted to come to its end.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks at the memory of a run; the kernel's own limit holds for each process meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 const PIECE: usize = 32 << 10;
