@@ -7,6 +7,7 @@ serves on a port, and calls through the supervisor's.
 from __future__ import annotations
 
 import os
+import sys
 from _thread import allocate_lock
 
 from par_harness.failures import log
@@ -48,24 +49,37 @@ class OwnGrpc:
     def wait_for_starts(self) -> None:
         """What the agent began to start while it was loaded, and did not await, is served when it is ready."""
         if self.server is not None:
-            self.server.wait_for_starts()
+            _in_time(self.server.wait_for_starts, "start")
 
     def stop(self) -> None:
-        """Ends what is served. A loop that the agent blocks must not keep the process."""
-        if self.server is None:
-            return
-        from concurrent.futures import TimeoutError
+        """Ends what is served."""
+        if self.server is not None:
+            _in_time(self.server.shut_down, "stop")
 
-        try:
-            self.server.shut_down(PATIENCE)
-        except TimeoutError:
-            log("par_harness: the agent's own gRPC server did not stop in time\n")
+
+def _in_time(wait: Callable[[float], None], what: str) -> None:
+    """A loop that the agent blocks must not keep the process."""
+    from concurrent.futures import TimeoutError
+
+    try:
+        wait(PATIENCE)
+    except TimeoutError:
+        log(f"par_harness: the agent's own gRPC server did not {what} in time\n")
 
 
 # None where the agent cannot serve: outside the runtime, and in forked children, which have no loop and no channel.
 own: OwnGrpc | None = None
 # Where this agent's gRPC calls leave, for forked children too: the worker knows whose door it is.
 door: str | None = None
+
+
+def settle_forks(entrypoint: str | None) -> None:
+    """What grpcio does at forks lets a program `main` use the channels of its parent, and ends other children at random.
+
+    From Python 3.10 on, `subprocess` starts its children in a way that does not call it.
+    """
+    if sys.version_info < (3, 10) and not (entrypoint or "").endswith((":main", ".main")):
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def _forget_own() -> None:

@@ -76,6 +76,7 @@ class Runtime:
         from par_harness import own_grpc
         from par_harness.own_grpc import OwnGrpc
 
+        own_grpc.settle_forks(load.entrypoint)
         own_grpc.door = load.grpc_door
         if load.own_grpc_socket is not None:
             own_grpc.own = OwnGrpc(load.own_grpc_socket, load.concurrency, self._channel, self._loop.start)

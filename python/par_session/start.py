@@ -47,6 +47,7 @@ def _live() -> NoReturn:
         load = Load(first[2].decode())
         make_importable(load)
         chdir(load.folder)
+        sys.path.append(getcwd())  # modules that the code has written
         most_bytes = min(load.result_bytes, MAX_BODY - AROUND_THE_VALUES)
     except Exception as error:
         _give_up(f"cannot load: {type(error).__name__}: {error}")

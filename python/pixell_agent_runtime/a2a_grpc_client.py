@@ -149,7 +149,7 @@ class A2AGrpcServer:
         self._server: Server | None = None
 
     def start(self, servicer: Any, add_function: AddFunction) -> Awaitable[None]:
-        """Serves what `add_function`, such as a generated `add_XServicer_to_server`, adds; with what is served already."""
+        """Serves what `add_function`, such as a generated `add_XServicer_to_server`, adds, beside what is served."""
         self._server = _shared_server() or self._listening_server()
         return self._server.start(self, servicer, add_function)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from asyncio import get_running_loop, run_coroutine_threadsafe, wrap_future
+from logging import LogRecord, getLogger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,16 @@ def used_grpc() -> Any:
             "this process was forked from one that used gRPC, so it cannot use gRPC itself:"
             " let a function instead of main() do it, or make a call with JSON"
         )
+    if _used_by == 0:
+        getLogger("asyncio").addFilter(_is_news)
     _used_by = os.getpid()
     return grpc
+
+
+def _is_news(record: LogRecord) -> bool:
+    """In some versions of grpcio, the loops of several threads race for one wake-up; to be late is no error."""
+    late = record.exc_info is not None and record.exc_info[0] is BlockingIOError
+    return not (late and "PollerCompletionQueue" in record.getMessage())
 
 
 def imported_grpc() -> Any:

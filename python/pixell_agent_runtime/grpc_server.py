@@ -60,7 +60,8 @@ class Server:
     # From any thread
 
     def start(self, owner: object, servicer: Any, add_function: AddFunction) -> Awaitable[None]:
-        # Not on the loop: what it imports may wait for a module that the calling thread is importing.
+        # Not on the loop: what is imported there may wait for a module that the calling thread is importing.
+        used_grpc()
         registry = Registry(self._attribute)
         add_function(servicer, registry)
         if not registry.services:
@@ -78,8 +79,8 @@ class Server:
         """Its loop has ended, or this is a forked child, where it never ran."""
         return self.loop.is_closed() or self._pid != os.getpid()
 
-    def wait_for_starts(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._changed_so_far(), self.loop).result()
+    def wait_for_starts(self, patience: float) -> None:
+        asyncio.run_coroutine_threadsafe(self._changed_so_far(), self.loop).result(patience)
 
     def shut_down(self, patience: float) -> None:
         """The end of everything that is served; nobody is told."""

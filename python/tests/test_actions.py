@@ -110,6 +110,12 @@ class Exports(HarnessTest):
         self.assertEqual(worker.result(act(worker, "greet")), "mine")
         self.assertEqual(worker.ask({"name": "Ada"}, "greet"), "hello Ada")
 
+    def test_an_agent_that_uses_no_grpc_pays_for_none(self) -> None:
+        main = "import sys\ndef handler(body): return [name for name in body if name in sys.modules]\n"
+        worker = self.start(main, own_grpc_socket="/nowhere", grpc_door="/nowhere")
+        heavy = ["asyncio", "logging", "grpc", "concurrent.futures", "pixell_agent_runtime", "par_harness.a2a_service"]
+        self.assertEqual(worker.ask(heavy), [])
+
     def test_a_service_needs_no_entrypoint(self) -> None:
         worker = self.start(HANDLERS, entrypoint=None, a2a_service="main:create")
         self.assertEqual((self.ready["adapter"], self.ready["actions"]), ("none", CUSTOM))

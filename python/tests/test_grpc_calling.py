@@ -41,6 +41,11 @@ async def handler(body):
     request = {"n": body["n"]}
     return [item async for item in client.stream_grpc_method("other", 0, "greet.Greeter", "Count", request)]
 """
+LEAVING = """
+async def handler(body):
+    async for item in client.stream_grpc_method("other", 0, "greet.Greeter", "Count", {"n": body["n"]}):
+        return item
+"""
 CLIENT = """
 async def handler(body):
     try:
@@ -84,6 +89,7 @@ class Door:
 
         self.calls: list[tuple[str, dict[str, str]]] = []
         self.reflection = reflection
+        self.ended = threading.Event()
         self.description = DESCRIPTION
         self._ask, self._answer = messages()
         self._server = grpc.server(ThreadPoolExecutor(8))
@@ -113,6 +119,7 @@ class Door:
         return self._answer(text=f"hello {asked.name}", total_count=asked.at.seconds).SerializeToString()
 
     def _count(self, request, context):
+        context.add_callback(self.ended.set)
         for n in range(self._ask.FromString(request).n):
             yield self._answer(total_count=n + 1).SerializeToString()
 
@@ -209,6 +216,11 @@ class ThroughTheDoor(GrpcTest):
     def test_answers_that_stream_come_one_by_one(self) -> None:
         worker = self.agent(STREAM)
         self.assertEqual(worker.ask({"n": 3}), [{"total_count": 1}, {"total_count": 2}, {"total_count": 3}])
+
+    def test_who_leaves_a_stream_ends_it(self) -> None:
+        worker = self.agent(LEAVING)
+        self.assertEqual(worker.ask({"n": 1 << 30}), {"total_count": 1})
+        self.assertTrue(self.served.ended.wait(20))
 
     def test_statuses_are_errors_with_their_names(self) -> None:
         worker = self.agent(CLIENT)

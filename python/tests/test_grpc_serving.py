@@ -83,7 +83,8 @@ class OwnServices(GrpcTest):
     def channel(self):
         import grpc
 
-        channel = grpc.insecure_channel(f"unix:{self.own}")
+        # Otherwise grpcio shares a connection with earlier channels, which may be to a server that has ended.
+        channel = grpc.insecure_channel(f"unix:{self.own}", options=[("grpc.use_local_subchannel_pool", 1)])
         self.addCleanup(channel.close)
         return channel
 
@@ -266,6 +267,11 @@ async def handler(body):
         worker, _ = self.begin(main)
         self.assertEqual(worker.ask({}), "held")
 
+    def test_a_loop_that_the_agent_blocks_does_not_keep_it_from_being_ready(self) -> None:
+        main = f"{SERVICER}A2AGrpcServer().start(Greeter(), ADD)\nfrom par_harness import own_grpc\n"
+        worker, _ = self.begin(main + "own_grpc.own.start_loop().call_soon_threadsafe(time.sleep, 600)\n")
+        worker.wait_for_output("stderr", b"did not start in time")
+
 
 @needs_grpc
 class Servicers(OwnServices):
@@ -369,6 +375,18 @@ class Ends(OwnServices):
         worker.wait_for_output("stdout", b"begun")
         self.assertEqual(worker.stop(), 0)
         worker.wait_for_output("stderr", b"did not stop in time")
+
+    def test_what_the_agent_runs_beside_its_server_is_not_ended_by_it(self) -> None:
+        main = f"""{SERVICER}
+import subprocess
+A2AGrpcServer().start(Greeter(), ADD)
+def handler(body): return [subprocess.run(["true"]).returncode for _ in range(20)]
+"""
+        worker, _ = self.begin(main)
+        for _ in range(5):
+            self.greet("x")
+            self.assertEqual(worker.ask({}), [0] * 20)
+        self.assertEqual(worker.output["stderr"], b"")
 
     def test_a_forked_program_does_not_serve_and_the_agent_still_does(self) -> None:
         main = (
