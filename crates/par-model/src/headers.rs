@@ -10,6 +10,8 @@ pub const HOPS: &str = "x-par-hops";
 pub const AGENT_ID: &str = "x-agent-id";
 /// The call on whose behalf an agent calls another one over gRPC, said by its own process: an id of the channel.
 pub const PARENT: &str = "x-par-parent";
+/// The call that a gRPC call to an agent's own service is to the agent's process: what it is to name as [`PARENT`].
+pub const CALL: &str = "x-par-call";
 /// The path under which the agent is reached, such as `/agents/hello`.
 pub const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 

@@ -173,7 +173,7 @@ impl Incarnation {
             .workers
             .borrow_mut()
             .retain(|worker| *worker != pid);
-        self.remove_socket();
+        self.remove_sockets();
         let known = || self.ground.workers.borrow().clone();
         let left = par_sandbox::end_strays(known, STRAYS).await;
         if left > 0 {
@@ -182,13 +182,9 @@ impl Incarnation {
         cause
     }
 
-    /// A worker that was killed left its socket behind.
-    fn remove_socket(&self) {
-        let socket = self.ground.state.worker_socket(self.replica);
-        if let Err(error) = std::fs::remove_file(socket)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            warn!(replica = %self.replica, %error, "failed to remove the socket of a worker");
+    fn remove_sockets(&self) {
+        if let Err(error) = self.ground.state.remove_sockets(self.replica) {
+            warn!(replica = %self.replica, %error, "failed to remove the sockets of a worker");
         }
     }
 

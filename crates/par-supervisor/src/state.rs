@@ -15,6 +15,9 @@ use crate::gone::Gone;
 /// The longest folder in which a unix socket still has a name that fits.
 const LONGEST_SOCKET_FOLDER: usize = 70;
 
+/// A worker keeps the sockets for its agent in a folder beside its own, with this extension.
+const SOCKETS_OF_THE_AGENT: &str = "d";
+
 /// A state folder that nobody else uses while this lives.
 pub(crate) struct StateFolder {
     root: PathBuf,
@@ -96,6 +99,22 @@ impl StateFolder {
         self.run.join(format!("{replica}.sock"))
     }
 
+    /// Removes what a worker that was killed left of its sockets.
+    pub(crate) fn remove_sockets(&self, replica: ReplicaId) -> io::Result<()> {
+        let socket = self.worker_socket(replica);
+        let folder = socket.with_extension(SOCKETS_OF_THE_AGENT);
+        for removed in [
+            std::fs::remove_file(socket),
+            std::fs::remove_dir_all(folder),
+        ] {
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn folders_of(&self, agent: &AgentId) -> Folders {
         Folders {
             environments: self.root.join("environments"),
@@ -175,6 +194,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let long = folder.path().join("x".repeat(120));
         let state = StateFolder::open(&long).expect("prepared");
-        assert!(state.worker_socket(ReplicaId(u64::MAX)).as_os_str().len() < 108);
+        let socket = state.worker_socket(ReplicaId(u64::MAX));
+        let folder = socket.with_extension(SOCKETS_OF_THE_AGENT);
+        assert!(folder.join("door.sock").as_os_str().len() < 108);
     }
 }

@@ -5,11 +5,13 @@ mod leftovers;
 mod package;
 mod ports;
 mod processes;
+mod python;
 mod system;
 mod wait;
 
 pub use http::{Answer, Http};
 pub use package::PackageBuilder;
 pub use ports::PortRange;
+pub use python::python_environment;
 pub use system::{Ended, System, SystemBuilder};
 pub use wait::wait_for;

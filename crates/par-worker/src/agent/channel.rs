@@ -12,7 +12,7 @@ use par_protocol::frame::{self, Frame, FrameCodec, FrameError, Kind, OUTBOUND_BI
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::codec::Decoder as _;
 
 use super::exchange::{Exchange, Inbox};
@@ -98,6 +98,14 @@ impl Channel {
         match self.calls.borrow().get(&id) {
             Some(Call::UnderWay(inbox)) => inbox.hops(),
             _ => 0,
+        }
+    }
+
+    /// Tells when call `id` is over; none for one that is over already.
+    pub(crate) fn over(&self, id: u32) -> Option<watch::Receiver<bool>> {
+        match self.calls.borrow().get(&id) {
+            Some(Call::UnderWay(inbox)) => Some(inbox.over()),
+            _ => None,
         }
     }
 

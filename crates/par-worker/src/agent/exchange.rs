@@ -1,6 +1,6 @@
 //! One call on the channel, from its first frame to its last.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf as _, Bytes};
 use par_protocol::frame::{self, Frame, FrameError, INITIAL_CREDIT, Kind, MAX_CHUNK};
+use tokio::sync::watch;
 
 use super::channel::{Channel, Gone};
 use crate::admission::Place;
@@ -22,6 +23,8 @@ pub(crate) struct Inbox {
     /// Bytes of chunks that the agent may still send.
     granted: Cell<u64>,
     closed: Cell<bool>,
+    /// There once somebody has asked.
+    over: OnceCell<watch::Sender<bool>>,
     hops: u32,
     /// Frames that came and are no chunks.
     heads: Cell<u32>,
@@ -39,6 +42,7 @@ impl Inbox {
             sender: RefCell::default(),
             granted: Cell::new(INITIAL_CREDIT.into()),
             closed: Cell::new(false),
+            over: OnceCell::new(),
             hops,
             heads: Cell::new(0),
         }
@@ -76,8 +80,19 @@ impl Inbox {
         self.hops
     }
 
+    /// For those who do something on behalf of the call: true once it is over.
+    pub(crate) fn over(&self) -> watch::Receiver<bool> {
+        let over = self
+            .over
+            .get_or_init(|| watch::Sender::new(self.closed.get()));
+        over.subscribe()
+    }
+
     pub(crate) fn close(&self) {
         self.closed.set(true);
+        if let Some(over) = self.over.get() {
+            over.send_replace(true);
+        }
         wake(&self.reader);
         wake(&self.sender);
     }
@@ -111,6 +126,11 @@ impl Exchange {
             ended: false,
             place: None,
         }
+    }
+
+    /// The id of the call on the channel.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
     }
 
     /// The call takes this place until the agent is done with it.

@@ -1,9 +1,11 @@
 //! Calls of our agent to other agents over gRPC. They enter at the supervisor's first room, like every call.
 
+use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use par_model::CallError;
 use par_model::headers::{HOPS, MAX_HOPS, PARENT};
+use tokio::sync::watch;
 
 use super::link::{Link, LinkError, Place};
 use super::own::strip_ours;
@@ -36,14 +38,25 @@ impl Outward {
         let nobody =
             || CallError::BadRequest("no supervisor is here: this agent runs alone".to_owned());
         let supervisor = self.supervisor.as_ref().ok_or_else(nobody)?;
-        let hops = hops(front, request.headers());
+        let parent = Parent::of(front, request.headers());
+        let hops = parent.hops + 1;
         if hops > MAX_HOPS {
             return Err(CallError::TooManyHops(MAX_HOPS));
         }
         strip_ours(request.headers_mut());
         request.headers_mut().insert(HOPS, HeaderValue::from(hops));
-        match supervisor.send(request).await {
-            Ok(response) => Ok(response.map(|body| Reply::Passed(Passed::new(body, None)))),
+        let mut unwanted = parent.over.map(over);
+        let sent = match &mut unwanted {
+            None => supervisor.send(request).await,
+            Some(unwanted) => tokio::select! {
+                sent = supervisor.send(request) => sent,
+                () = unwanted => return Err(CallError::Cancelled),
+            },
+        };
+        match sent {
+            Ok(response) => {
+                Ok(response.map(|body| Reply::Passed(Passed::by_other(body, unwanted))))
+            }
             Err(error @ (LinkError::Connect(_) | LinkError::Broken(_))) => {
                 Err(CallError::Unreachable(crate::chain(&error)))
             }
@@ -51,15 +64,33 @@ impl Outward {
     }
 }
 
-/// How many agents will have called each other. The agent says on whose behalf it calls; one that lies about that
-/// begins a chain of its own.
-fn hops(front: &Front, headers: &HeaderMap) -> u32 {
-    let parent = headers
-        .get(PARENT)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    let serving = front.serving().ok();
-    let before = parent
-        .zip(serving)
-        .map(|(parent, serving)| serving.channel.hops(parent));
-    before.unwrap_or_default() + 1
+/// The call on whose behalf another one is made. The agent says which that is; one that lies about it begins a chain
+/// of its own.
+#[derive(Default)]
+struct Parent {
+    /// Agents that had called each other for it.
+    hops: u32,
+    over: Option<watch::Receiver<bool>>,
+}
+
+impl Parent {
+    fn of(front: &Front, headers: &HeaderMap) -> Self {
+        let named = headers.get(PARENT);
+        let id: Option<u32> = named.and_then(|value| value.to_str().ok()?.parse().ok());
+        let Some((id, serving)) = id.zip(front.serving().ok()) else {
+            return Self::default();
+        };
+        Self {
+            hops: serving.channel.hops(id),
+            over: serving.channel.over(id),
+        }
+    }
+}
+
+/// Nobody wants what is done on behalf of a call that is over.
+fn over(mut over: watch::Receiver<bool>) -> LocalBoxFuture<'static, ()> {
+    Box::pin(async move {
+        // A call that is forgotten is over too.
+        let _over_or_forgotten = over.wait_for(|over| *over).await;
+    })
 }

@@ -7,15 +7,16 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use par_model::CallError;
+use par_model::headers::CALL;
 use par_protocol::harness::Serves;
 
 use super::link::{Link, LinkError, Place};
-use super::reply::{Passed, Reply};
+use super::reply::{OwnCall, Passed, Reply};
 use super::route::OURS;
-use crate::http::{Door, Front};
+use crate::http::{Door, Front, hops};
 
 /// Services that an agent may have.
 const MOST_SERVICES: usize = 256;
@@ -44,7 +45,8 @@ impl Own {
 
     /// Takes what the agent says that it serves; the descriptors among it, decoded.
     pub(crate) fn announce(&self, serves: &Serves) -> Vec<Vec<u8>> {
-        let services = serves.services.iter().take(MOST_SERVICES).cloned();
+        let services = serves.services.iter().filter(|name| may_serve(name));
+        let services = services.take(MOST_SERVICES).cloned();
         self.services.replace(services.collect());
         let descriptors = serves.descriptors.iter();
         descriptors
@@ -61,18 +63,29 @@ pub(super) async fn forward(
     let serving = front.serving()?;
     let link = front.own.link.as_ref();
     let link = link.ok_or_else(|| CallError::NotReady(front.about.agent.clone()))?;
-    let place = serving.admission.stream()?;
+    let own = OwnCall {
+        exchange: serving.channel.begin(hops(request.headers())),
+        _place: serving.admission.stream()?,
+    };
     if !door.is_trusted() {
         strip_ours(request.headers_mut());
     }
+    let id = HeaderValue::from(own.exchange.id());
+    request.headers_mut().insert(CALL, id);
     match link.send(request).await {
-        Ok(response) => Ok(response.map(|body| Reply::Passed(Passed::new(body, Some(place))))),
+        Ok(response) => Ok(response.map(|body| Reply::Passed(Passed::by_own(body, own)))),
         Err(error @ LinkError::Connect(_)) => {
             tracing::debug!(%error, "the agent's own gRPC server is not there");
             Err(CallError::NotReady(front.about.agent.clone()))
         }
         Err(error) => Err(CallError::AgentGone(crate::chain(&error))),
     }
+}
+
+/// Health and reflection tell of the whole port, and are the worker's.
+fn may_serve(service: &str) -> bool {
+    let standard = ["grpc.health.", "grpc.reflection."];
+    !service.is_empty() && !standard.iter().any(|prefix| service.starts_with(prefix))
 }
 
 /// On a public door nobody is believed who he says he is.

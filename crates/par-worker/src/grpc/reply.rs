@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -11,6 +12,7 @@ use par_model::{CallError, grpc};
 use tonic::Status;
 
 use crate::admission::Place;
+use crate::agent::Exchange;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -23,17 +25,52 @@ pub(crate) enum Reply {
 
 /// An answer of another server. When that server goes, its caller is told in trailers.
 pub(crate) struct Passed {
-    body: Incoming,
-    ended: bool,
-    _place: Option<Place>,
+    /// None once it has ended.
+    body: Option<Incoming>,
+    /// What the call is, and takes, in our own books, until it ends.
+    own: Option<OwnCall>,
+    /// When nobody wants the answer any more.
+    unwanted: Option<LocalBoxFuture<'static, ()>>,
+}
+
+/// A call to one of the agent's own services.
+pub(super) struct OwnCall {
+    pub(super) exchange: Exchange,
+    pub(super) _place: Place,
 }
 
 impl Passed {
-    pub(super) fn new(body: Incoming, place: Option<Place>) -> Self {
+    /// Of one of the agent's own services.
+    pub(super) fn by_own(body: Incoming, own: OwnCall) -> Self {
         Self {
-            ended: body.is_end_stream(),
-            body,
-            _place: place,
+            own: Some(own),
+            ..Self::from(body)
+        }
+    }
+
+    /// Of another agent, for as long as it is wanted.
+    pub(super) fn by_other(body: Incoming, unwanted: Option<LocalBoxFuture<'static, ()>>) -> Self {
+        Self {
+            unwanted,
+            ..Self::from(body)
+        }
+    }
+
+    fn end(&mut self) {
+        self.body = None;
+        self.unwanted = None;
+        if let Some(mut own) = self.own.take() {
+            own.exchange.finish();
+        }
+    }
+}
+
+impl From<Incoming> for Passed {
+    fn from(body: Incoming) -> Self {
+        Self {
+            body: Some(body).filter(|body| !body.is_end_stream()),
+            own: None,
+            unwanted: None,
         }
     }
 }
@@ -58,38 +95,49 @@ impl Body for Passed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.ended {
-            return Poll::Ready(None);
+        let unwanted = self.unwanted.as_mut();
+        if unwanted.is_some_and(|unwanted| unwanted.as_mut().poll(cx).is_ready()) {
+            self.end();
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&CallError::Cancelled)))));
         }
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        Poll::Ready(match std::task::ready!(polled) {
-            Some(Ok(frame)) => Some(Ok(frame)),
+        let Some(body) = self.body.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = match std::task::ready!(Pin::new(body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
             None => {
-                self.ended = true;
-                None
+                self.end();
+                return Poll::Ready(None);
             }
             Some(Err(broken)) => {
-                self.ended = true;
-                Some(Ok(Frame::trailers(gone(&broken))))
+                self.end();
+                Frame::trailers(trailers(&gone(&broken)))
             }
-        })
+        };
+        if frame.is_trailers() {
+            self.end();
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.body.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.ended {
-            true => SizeHint::with_exact(0),
+        match self.body {
+            None => SizeHint::with_exact(0),
             // Trailers may have to follow where a length was announced.
-            false => SizeHint::default(),
+            Some(_) => SizeHint::default(),
         }
     }
 }
 
-fn gone(broken: &hyper::Error) -> HeaderMap {
-    let error = CallError::AgentGone(par_model::failure::chain(broken));
+fn gone(broken: &hyper::Error) -> CallError {
+    CallError::AgentGone(par_model::failure::chain(broken))
+}
+
+fn trailers(error: &CallError) -> HeaderMap {
     let message = grpc::encode_message(&error.to_string());
     let mut trailers = HeaderMap::new();
     trailers.insert(grpc::STATUS, HeaderValue::from(error.on_the_wire().1));

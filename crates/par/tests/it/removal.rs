@@ -47,7 +47,7 @@ fn a_worker_that_is_killed_leaves_no_socket() {
     let before = sockets(state.path());
     let never = json!({"restart_policy": "never"});
     scene.serve(&PackageBuilder::new("writer").main(WRITER), &never);
-    assert_eq!(sockets(state.path()).len(), before.len() + 1);
+    assert!(sockets(state.path()).len() > before.len());
     let worker = Pid::from_raw(scene.pid("writer", "pid").cast_signed());
     kill_process(worker.expect("an id"), Signal::KILL).expect("it can be killed");
     scene.wait_until("writer", "crashed");

@@ -1,0 +1,432 @@
+//! Code that runs in sessions: what is kept, what ends a run, and that nobody else notices.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use par_testkit::wait_for;
+use serde_json::{Value, json};
+
+use crate::backend::{
+    AGENT, backend, error, execute, package, run, session, value, wait_until_idle,
+};
+use crate::scene::{PATIENCE, Scene};
+
+#[test]
+fn a_session_keeps_its_variables_and_another_has_none_of_them() {
+    let scene = backend();
+    assert_eq!(value(&scene, "a", "x = 20\ny = [1]\nx + 1"), 21);
+    assert_eq!(value(&scene, "a", "x * 2"), 40);
+    assert!(error(&scene, "b", "x").contains("NameError"));
+    let ran = run(
+        &scene,
+        "a",
+        "import sys\nprint('out')\nprint('err', file=sys.stderr)\nb'\\x00'",
+    );
+    assert_eq!(
+        (&ran["stdout"], &ran["stderr"]),
+        (&json!("out\n"), &json!("err\n"))
+    );
+    assert_eq!(
+        ran["results"],
+        json!({ "x": 20, "y": [1], "_": { "base64": "AA==" } })
+    );
+    let metrics = &ran["metrics"];
+    assert!(
+        metrics["memory_used_bytes"].as_u64() > Some(1 << 20),
+        "{metrics}"
+    );
+    assert!(
+        metrics["execution_time_ms"].as_f64() > Some(0.0),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn a_failed_run_leaves_the_variables_as_they_were() {
+    let scene = backend();
+    run(&scene, "a", "x = 1\nnumbers = [1, 2]");
+    let why = error(
+        &scene,
+        "a",
+        "x = 2\nnumbers.append(3)\nnew = 1\nnumbers[99]",
+    );
+    assert!(why.starts_with("IndexError"), "{why}");
+    assert_eq!(
+        value(&scene, "a", "[x, numbers, 'new' in dir()]"),
+        json!([1, [1, 2], false])
+    );
+}
+
+#[test]
+fn context_and_files_go_in() {
+    let scene = backend();
+    let request = json!({
+        "code": "[name, open(files[0], 'rb').read()]",
+        "context": { "name": { "deep": [1, null, 0.5] } },
+        "files": ["aGVsbG8="],
+    });
+    let ran = execute(&scene, "a", &request).json();
+    let expected = json!([{ "deep": [1, null, 0.5] }, { "base64": "aGVsbG8=" }]);
+    assert_eq!(ran["results"]["_"], expected, "{ran}");
+}
+
+#[test]
+fn whatever_ends_a_run_is_named_and_the_session_goes_on() {
+    let scene = backend();
+    run(&scene, "a", "kept = {'n': 1}\nlost = object()");
+    for (code, reason) in [
+        ("def f(:", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("x = bytearray(1 << 40)", "MemoryError"),
+        (
+            "import os; os._exit(7)",
+            "the interpreter exited with code 7; kept: kept; lost: ",
+        ),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "the interpreter ended by SIGKILL; kept: kept; lost: ",
+        ),
+        (
+            "import ctypes; ctypes.string_at(0)",
+            "the interpreter ended by SIGSEGV; kept: kept; lost: ",
+        ),
+        (
+            "import os; os.close(1000); os.closerange(3, 2000)",
+            "the interpreter ",
+        ),
+    ] {
+        let why = error(&scene, "a", code);
+        assert!(why.starts_with(reason), "{code}: {why}");
+        assert_eq!(
+            value(&scene, "a", "kept"),
+            json!({ "n": 1 }),
+            "after {code}"
+        );
+    }
+    assert!(error(&scene, "a", "lost").contains("NameError"));
+}
+
+#[test]
+fn time_is_up_when_it_is_up_whether_the_code_agrees_or_not() {
+    let scene = backend();
+    run(&scene, "a", "kept = 1");
+    let stubborn = "import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass";
+    for (code, end) in [
+        ("while True: pass", ""),
+        (
+            stubborn,
+            ", and had to be killed; kept: kept; lost: nothing",
+        ),
+    ] {
+        let request = json!({ "code": code, "timeout_seconds": 0.3 });
+        let began = Instant::now();
+        let ran = execute(&scene, "a", &request).json();
+        assert_eq!(ran["error"], format!("timed out after 300ms{end}"));
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            began.elapsed()
+        );
+        assert_eq!(value(&scene, "a", "kept"), 1);
+    }
+}
+
+#[test]
+fn output_is_cut_at_its_limit_and_says_so() {
+    let scene = backend();
+    let ran = run(
+        &scene,
+        "a",
+        "import sys\nfor _ in range(3000): print('é' * 512)\nsys.stderr.write('x')\n1",
+    );
+    assert_eq!(
+        (&ran["success"], &ran["stdout_truncated"]),
+        (&json!(true), &json!(true))
+    );
+    // The last character that fits is the last one.
+    let length = ran["stdout"].as_str().map(str::len);
+    assert!(matches!(length, Some(1_048_575 | 1_048_576)), "{length:?}");
+    assert_eq!(
+        (&ran["stderr"], &ran["stderr_truncated"]),
+        (&json!("x"), &json!(false))
+    );
+}
+
+#[test]
+fn code_that_meddles_with_its_surroundings_meddles_with_its_own() {
+    let scene = backend();
+    let untouched = || assert_eq!(value(&scene, "other", "len([print]) + 1"), 2);
+    for code in [
+        "import sys; sys.stdout.close(); sys.stderr.close()",
+        "import os; os.close(1); os.close(2)",
+        "import builtins; builtins.print = builtins.len = builtins.open = None",
+        "import os, sys\nif os.fork() == 0: print('child')\nelse: os.wait()",
+        "import sys; sys.modules.clear()",
+        "globals().clear()",
+        "class Evil:\n    def __repr__(self): raise RuntimeError\nevil = Evil()",
+        "loop = []\nloop.append(loop)",
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+        "import threading; threading.Thread(target=lambda: print('late'), daemon=True).start()",
+    ] {
+        let ran = run(&scene, "meddler", code);
+        assert!(ran["success"].is_boolean(), "{code}: {ran}");
+        untouched();
+    }
+}
+
+#[test]
+fn a_stream_tells_of_what_happens_when_it_happens() {
+    let scene = backend();
+    value(&scene, "a", "1");
+    let code = "import time\nprint('first', flush=True)\nprogress(0.5, 'half')\ntime.sleep(1)\nprint('last')\n7";
+    let began = Instant::now();
+    let mut stream = ask_for_stream(&scene, code);
+    let seen = read_until(&mut stream, "event: progress");
+    assert!(
+        began.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        seen.contains("event: stdout\ndata: {\"text\":\"first\\n\"}"),
+        "{seen}"
+    );
+    let seen = read_until(&mut stream, "event: result");
+    assert!(
+        seen.contains("{\"message\":\"half\",\"value\":0.5}"),
+        "{seen}"
+    );
+    assert!(seen.contains("last"), "{seen}");
+    let seen = read_until(&mut stream, "\n\n");
+    assert!(seen.contains("\"_\":7"), "{seen}");
+}
+
+#[test]
+fn a_caller_who_leaves_ends_the_run_and_not_the_session() {
+    let scene = backend();
+    value(&scene, "a", "x = 5\n1");
+    let code = "import time\nprint('begun')\nwhile True: time.sleep(0.01)";
+    let mut stream = ask_for_stream(&scene, code);
+    read_until(&mut stream, "begun");
+    drop(stream);
+    wait_until_idle(&scene, "a");
+    assert_eq!(value(&scene, "a", "x"), 5);
+}
+
+/// The beginning of an event stream of session `a`.
+fn ask_for_stream(scene: &Scene, code: &str) -> TcpStream {
+    let address = scene.system.url().strip_prefix("http://").expect("a URL");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let body = json!({ "code": code }).to_string();
+    let request = format!(
+        "POST /agents/{AGENT}/sessions/a/execute HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("it reads");
+    stream
+}
+
+fn read_until(stream: &mut TcpStream, words: &str) -> String {
+    let mut seen = vec![];
+    let mut byte = [0];
+    loop {
+        let text = String::from_utf8_lossy(&seen);
+        if text.contains(words) {
+            return text.into_owned();
+        }
+        assert_eq!(
+            stream.read(&mut byte).expect("more comes"),
+            1,
+            "the stream ended: {text}"
+        );
+        seen.extend_from_slice(&byte);
+    }
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused_by_name() {
+    let scene = backend();
+    for (request, words) in [
+        (json!({}), "missing field `code`"),
+        (json!({ "code": 1 }), "expected a string"),
+        (
+            json!({ "code": "", "colour": "red" }),
+            "unknown field `colour`",
+        ),
+        (
+            json!({ "code": "", "timeout_seconds": -1 }),
+            "timeout_seconds is -1",
+        ),
+        (
+            json!({ "code": "", "timeout_seconds": 1e9 }),
+            "at most 86400",
+        ),
+        (
+            json!({ "code": "", "resource_tier": "HUGE" }),
+            "unknown variant `HUGE`",
+        ),
+        (
+            json!({ "code": "", "files": ["%"] }),
+            "files[0] is not base64",
+        ),
+    ] {
+        let answer = execute(&scene, "a", &request);
+        assert_eq!(answer.status, 400, "{request}");
+        assert!(
+            answer.text().contains(words),
+            "{request}: {}",
+            answer.text()
+        );
+    }
+    let long = "x".repeat(300);
+    for id in ["..", "a%2Fb", "a%00b", "a%20b", &long] {
+        let answer = execute(&scene, id, &json!({ "code": "1" }));
+        assert_eq!(answer.status, 400, "{id}");
+        assert!(answer.text().contains("session id"), "{}", answer.text());
+    }
+    let ran = execute(
+        &scene,
+        "a",
+        &json!({ "code": "1", "context": { "not a name": 1 } }),
+    )
+    .json();
+    assert_eq!(ran["success"], false, "{ran}");
+    assert!(
+        ran["error"]
+            .as_str()
+            .is_some_and(|why| why.contains("not a name")),
+        "{ran}"
+    );
+}
+
+#[test]
+fn a_session_is_begun_seen_and_ended() {
+    let scene = backend();
+    assert_eq!(session(&scene, "a"), Value::Null);
+    let large = json!({ "code": "x = 1", "resource_tier": "MEDIUM" });
+    assert_eq!(execute(&scene, "a", &large).json()["success"], true);
+    let seen = session(&scene, "a");
+    assert_eq!(
+        (&seen["resource_tier"], &seen["variables"]),
+        (&json!("MEDIUM"), &json!({ "x": 1 }))
+    );
+    let larger = execute(
+        &scene,
+        "a",
+        &json!({ "code": "1", "resource_tier": "LARGE" }),
+    );
+    assert_eq!(larger.status, 409, "{}", larger.text());
+    let path = format!("/agents/{AGENT}/sessions");
+    let list = || {
+        scene
+            .http()
+            .get(&path)
+            .expect("the supervisor answers")
+            .json()
+    };
+    assert_eq!(list()["count"], 1);
+    let folder = value(&scene, "a", "import os\nos.getcwd()");
+    let folder = folder.as_str().expect("a path").to_owned();
+    assert!(fs::exists(&folder).expect("it can be asked"));
+    let one = format!("{path}/a");
+    assert_eq!(scene.http().delete(&one).expect("answered").status, 200);
+    assert_eq!(scene.http().delete(&one).expect("answered").status, 404);
+    assert_eq!(list()["count"], 0);
+    assert!(!fs::exists(&folder).expect("it can be asked"));
+}
+
+#[test]
+fn what_a_session_has_started_ends_with_it() {
+    let scene = backend();
+    let code = "import subprocess\nchild = subprocess.Popen(['sleep', '1000'], start_new_session=True)\nchild.pid";
+    let pid = value(&scene, "a", code);
+    let orphan = "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: os.execvp('sleep', ['sleep', '1000'])\n    os._exit(0)\nos.wait()\n";
+    run(&scene, "a", orphan);
+    let lives = || fs::exists(format!("/proc/{pid}")).expect("it can be asked");
+    assert!(lives());
+    let path = format!("/agents/{AGENT}/sessions/a");
+    assert_eq!(scene.http().delete(&path).expect("answered").status, 200);
+    wait_for("the child is gone", PATIENCE, || (!lives()).then_some(()));
+    // The end of the scene looks for the orphan too.
+}
+
+#[test]
+fn each_agent_and_each_session_has_a_tmp_of_its_own() {
+    let scene = backend();
+    scene.serve(&package("other"), &json!({}));
+    let mine = format!("/tmp/par-test-{}", std::process::id());
+    run(&scene, "a", &format!("open('{mine}', 'w').close()"));
+    assert!(
+        !fs::exists(&mine).expect("it can be asked"),
+        "the machine's /tmp is not touched"
+    );
+    assert_eq!(
+        value(&scene, "b", "import os\nos.path.exists('{mine}')"),
+        false
+    );
+}
+
+#[test]
+fn two_hundred_sessions_do_not_notice_three_that_misbehave() {
+    let scene = backend();
+    let count = 200;
+    let scene = &scene;
+    thread::scope(|scope| {
+        for worker in 0..8 {
+            scope.spawn(move || {
+                for n in (worker..count).step_by(8) {
+                    assert_eq!(value(scene, &format!("s{n}"), &format!("n = {n}\nn")), n);
+                }
+            });
+        }
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| error(scene, "s0", "import os; os.kill(os.getpid(), 9)"));
+        let endless = json!({ "code": "while True: pass", "timeout_seconds": 3 });
+        scope.spawn(move || execute(scene, "s1", &endless));
+        scope.spawn(|| run(scene, "s2", "for _ in range(30000): print('x' * 1000)"));
+        for worker in 0..4 {
+            scope.spawn(move || {
+                for n in (3 + worker..count).step_by(4) {
+                    assert_eq!(value(scene, &format!("s{n}"), "n * 2"), n * 2);
+                }
+            });
+        }
+    });
+    for n in 0..3 {
+        assert_eq!(value(scene, &format!("s{n}"), "n"), n, "the three are back");
+    }
+    let path = format!("/agents/{AGENT}/sessions");
+    let listed = scene.http().get(&path).expect("answered").json();
+    assert_eq!(listed["count"], count);
+}
+
+#[test]
+fn an_agent_without_the_backend_has_no_sessions() {
+    let scene = Scene::start();
+    scene.agent(AGENT, "def handler(body): return body");
+    assert_eq!(execute(&scene, "a", &json!({ "code": "1" })).status, 404);
+}
+
+#[test]
+fn a_stop_waits_for_the_run_that_is_under_way() {
+    let scene = backend();
+    value(&scene, "a", "1");
+    let scene = &scene;
+    thread::scope(|scope| {
+        let running = scope.spawn(|| value(scene, "a", "import time\ntime.sleep(1)\n5"));
+        wait_for("it runs", PATIENCE, || {
+            (session(scene, "a")["state"] == "running").then_some(())
+        });
+        let stopped = scene
+            .http()
+            .post(&format!("/supervisor/stop/par-{AGENT}"), &json!({}));
+        assert_eq!(stopped.expect("answered").status, 200);
+        assert_eq!(running.join().expect("it ran"), 5);
+    });
+}
