@@ -19,10 +19,17 @@ use crate::http::{Door, Front};
 
 /// Calls at one time on one connection.
 const MOST_STREAMS: u32 = 1024;
-const MOST_HEADER_BYTES: u32 = 64 << 10;
-/// Bytes that a caller may send ahead of whoever reads them.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What the gateway lets in, and what it adds.
+const MOST_HEADER_BYTES: u32 = 128 << 10;
+/// Bytes that a call may send ahead of whoever reads them.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Of a caller's own connection.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Of a connection that many callers share: none of them can use it up for the others.
+const SHARED_WINDOW: u32 = (1 << 31) - 1;
+/// Calls given up before we got around to them: of one caller, and of many that share a connection.
+const PENDING_RESETS: usize = 64;
+const SHARED_PENDING_RESETS: usize = MOST_STREAMS as usize;
 /// A caller that says nothing for so long is asked whether it is there.
 const PING_AFTER: Duration = Duration::from_secs(20);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
@@ -56,17 +63,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let streams = TaskTracker::new();
+    let builder = builder(&door, streams.clone());
     let service =
         service_fn(move |request| route::answer(Rc::clone(&front), door.clone(), request));
-    let connection = http2::Builder::new(Beside(streams.clone()))
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS)
-        .max_header_list_size(MOST_HEADER_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(Some(PING_AFTER))
-        .keep_alive_timeout(PING_PATIENCE)
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -80,4 +80,25 @@ where
     }
     streams.close();
     streams.wait().await;
+}
+
+fn builder(door: &Door, streams: TaskTracker) -> http2::Builder<Beside> {
+    let mut builder = http2::Builder::new(Beside(streams));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(MOST_HEADER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .keep_alive_interval(Some(PING_AFTER))
+        .keep_alive_timeout(PING_PATIENCE);
+    if door.is_trusted() {
+        // The supervisor's: it has refused floods already, and what one caller does must not end it for the others.
+        builder
+            .initial_connection_window_size(SHARED_WINDOW)
+            .max_pending_accept_reset_streams(SHARED_PENDING_RESETS)
+            .max_local_error_reset_streams(None);
+    }
+    builder
 }

@@ -23,9 +23,10 @@ pub(crate) enum Place {
     Address(String),
 }
 
-/// Bytes that it may send ahead of whoever reads them.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes that it may send ahead of whoever reads them. Many callers share the connection, and none of them can use it
+/// up for the others.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 pub(crate) struct Link {
     place: Place,
