@@ -22,7 +22,7 @@ use crate::grpc;
 use crate::headers;
 use crate::refusal;
 use crate::serve::Caller;
-use crate::watch::{Attended, OnCall, Verdict};
+use crate::watch::{Attended, OnCall, Verdict, Watched};
 
 /// How long a caller may take to leave once it was asked to. Calls that it began before it knew are finished.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -66,31 +66,43 @@ where
     poll_fn(|cx| {
         if watched.verdict(cx) != Verdict::Stay && goodbye.is_none() {
             connection.as_mut().graceful_shutdown();
-            goodbye = Some(Box::pin(sleep(GOODBYE)));
+            goodbye = Some(Goodbye::to(&watched));
         }
         if let Poll::Ready(served) = connection.as_mut().poll(cx) {
             return Poll::Ready(served);
         }
         match &mut goodbye {
-            Some(goodbye) => wait_for_silence(goodbye, cx, || watched.is_idle()).map(Ok),
+            Some(goodbye) => goodbye.poll_silent(&watched, cx).map(Ok),
             None => Poll::Pending,
         }
     })
     .await
 }
 
-fn wait_for_silence(
-    goodbye: &mut Pin<Box<Sleep>>,
-    cx: &mut Context<'_>,
-    is_idle: impl Fn() -> bool,
-) -> Poll<()> {
-    while goodbye.as_mut().poll(cx).is_ready() {
-        if is_idle() {
-            return Poll::Ready(());
+/// Gives the caller time to hear that it is to leave, and to hear the rest of what it asked before.
+struct Goodbye {
+    timer: Pin<Box<Sleep>>,
+    silence: Option<u32>,
+}
+
+impl Goodbye {
+    fn to(caller: &Watched) -> Self {
+        Self {
+            timer: Box::pin(sleep(GOODBYE)),
+            silence: caller.silence(),
         }
-        goodbye.as_mut().reset(Instant::now() + GOODBYE);
     }
-    Poll::Pending
+
+    fn poll_silent(&mut self, caller: &Watched, cx: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let before = std::mem::replace(&mut self.silence, caller.silence());
+            if before.is_some() && before == self.silence {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(Instant::now() + GOODBYE);
+        }
+        Poll::Pending
+    }
 }
 
 async fn answer(

@@ -55,8 +55,9 @@ pub(crate) struct Watched {
     round: Rc<Cell<u32>>,
     /// The round in which the wait for a request began; none while there is one.
     waiting_since: Cell<Option<u32>>,
-    /// Requests that are being answered.
+    /// Requests that are being answered, and all that ever were; the latter wraps.
     calls: Cell<u32>,
+    begun: Cell<u32>,
     answer_wait: Cell<Option<AnswerWait>>,
     pulse: Arc<Pulse>,
     verdict: Cell<Verdict>,
@@ -117,6 +118,7 @@ impl Watch {
             round: Rc::clone(&self.round),
             waiting_since: Cell::new(Some(self.round.get())),
             calls: Cell::default(),
+            begun: Cell::default(),
             answer_wait: Cell::default(),
             pulse: Arc::default(),
             verdict: Cell::new(match self.closing.get() {
@@ -230,15 +232,15 @@ impl Watched {
         Some(now.wrapping_sub(since))
     }
 
-    /// Whether it waits for a request, and did so a round ago.
-    pub(crate) fn is_idle(&self) -> bool {
-        let since = self.waiting_since.get();
-        since.is_some_and(|since| self.round.get().wrapping_sub(since) > 1)
+    /// None during a call; the same twice when there was none in between.
+    pub(crate) fn silence(&self) -> Option<u32> {
+        (self.calls.get() == 0).then_some(self.begun.get())
     }
 
     pub(crate) fn begin_call(self: &Rc<Self>) -> OnCall {
         self.waiting_since.set(None);
         self.calls.set(self.calls.get() + 1);
+        self.begun.set(self.begun.get().wrapping_add(1));
         self.pulse.on_call.store(true, Ordering::Relaxed);
         OnCall(Rc::clone(self))
     }
