@@ -60,16 +60,12 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
-        while !self.only_trailers_left {
-            match ready!(self.answer.poll_data(cx)).transpose()? {
-                // A caller may take many empty ones for an attack.
-                Some(piece) if piece.is_empty() => {}
-                Some(piece) => {
-                    self.answer.flow_control().release_capacity(piece.len())?;
-                    return Poll::Ready(Ok(Some(Frame::data(piece))));
-                }
-                None => self.only_trailers_left = true,
+        if !self.only_trailers_left {
+            if let Some(piece) = ready!(self.answer.poll_data(cx)).transpose()? {
+                self.answer.flow_control().release_capacity(piece.len())?;
+                return Poll::Ready(Ok(Some(Frame::data(piece))));
             }
+            self.only_trailers_left = true;
         }
         let trailers = ready!(self.answer.poll_trailers(cx))?;
         Poll::Ready(Ok(trailers.map(Frame::trailers)))

@@ -24,7 +24,7 @@ use crate::room::Room;
 use crate::routes::{Backend, InFlight};
 use crate::serve::Caller;
 use crate::tunnel::Tunnel;
-use crate::upstream::{AgentBody, Link, Unanswered};
+use crate::upstream::{AgentBody, Link, Pool, Unanswered};
 
 /// Longer than any caller waits, and short enough to be added to a point in time.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -54,18 +54,9 @@ pub(crate) async fn forward(
         headers::describe_address(request.headers_mut(), backend.prefix());
         let in_flight = backend.begin_call();
         let pool = room.pools.of(backend.replica());
-        let (mut link, fresh) = match pool.take() {
-            Some(link) => (link, false),
-            None => {
-                let opening = Link::open(backend.socket(), room.config.max_header_bytes);
-                match connect(room, agent, &backend, opening).await {
-                    Some(link) => (link, true),
-                    None => {
-                        hold.pause().await?;
-                        continue;
-                    }
-                }
-            }
+        let Some((mut link, is_fresh)) = link(room, agent, &backend, &pool).await else {
+            hold.pause().await?;
+            continue;
         };
         let answer = link.send(request);
         let answer = match is_one_of_many {
@@ -91,7 +82,7 @@ pub(crate) async fn forward(
                 return Err(gone("its connection closed before an answer"));
             }
         }
-        if fresh {
+        if is_fresh {
             hold.pause().await?;
         }
     }
@@ -140,6 +131,16 @@ fn prepare(
     }
     headers::ask_for_websocket(request.headers_mut());
     Ok(Some(hyper::upgrade::on(request)))
+}
+
+/// A connection for one call, and whether it is a new one.
+async fn link(room: &Room, agent: &str, backend: &Backend, pool: &Pool) -> Option<(Link, bool)> {
+    if let Some(link) = pool.take() {
+        return Some((link, false));
+    }
+    let opening = Link::open(backend.socket(), room.config.max_header_bytes);
+    let link = connect(room, agent, backend, opening).await?;
+    Some((link, true))
 }
 
 /// A new connection to the backend, unless nobody listens there.

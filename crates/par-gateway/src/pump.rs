@@ -46,7 +46,7 @@ impl Pump {
             }
         };
         Poll::Ready(match frame.into_data() {
-            // Many empty ones would be an attack in the eyes of the worker, by all who share the trunk.
+            // The end often comes with one, and needs no room at the worker.
             Ok(piece) if piece.is_empty() => Ok(false),
             Ok(piece) => {
                 self.to.reserve_capacity(1); // sending asks for the rest

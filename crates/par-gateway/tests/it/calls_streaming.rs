@@ -96,25 +96,6 @@ async fn an_upload_reaches_the_agent_message_by_message() {
     assert_eq!(call.whole().await.outcome(), ("0", ""));
 }
 
-#[tokio::test]
-async fn empty_pieces_never_reach_the_agent() {
-    let house = House::new();
-    let _worker = Worker::grpc_echo(&house.socket("a"));
-    house.publish_a();
-    // A connection bears a hundred of them; the agent's connection is shared by all these.
-    for _ in 0..3 {
-        let channel = Channel::to(house.address).await;
-        let mut call = channel.begin(grpc("/agents/a/p.S/M", &[])).await;
-        for _ in 0..90 {
-            call.say("");
-        }
-        call.say("x");
-        call.end();
-        let answered = call.whole().await;
-        assert_eq!((answered.outcome(), &*answered.body), (("0", ""), "x"));
-    }
-}
-
 /// Tells why each of its calls was given up, before or during the answer.
 fn abandoned(house: &House, answers: bool) -> (Worker, mpsc::UnboundedReceiver<Option<Reason>>) {
     let (told, reasons) = mpsc::unbounded_channel();

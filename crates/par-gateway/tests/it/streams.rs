@@ -313,6 +313,8 @@ async fn calls_in_flight_are_finished_before_the_end() {
         .await
         .expect("no panic")
         .expect("a clean end");
+    // Longer than a caller without a call is waited for.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     permits.add_permits(1);
     let mut body = response.into_body();
     assert_eq!(hear(&mut body).await.expect("the rest"), "late");

@@ -49,6 +49,21 @@ async fn all(mut calls: JoinSet<Answered>) {
 }
 
 #[tokio::test]
+async fn calls_that_come_together_open_one_connection() {
+    let house = one_thread();
+    let worker = Worker::grpc_echo(&house.socket("a"));
+    house.publish_a();
+    let channel = Arc::new(Channel::to(house.address).await);
+    let mut calls = JoinSet::new();
+    for _ in 0..50 {
+        let channel = Arc::clone(&channel);
+        calls.spawn(async move { ask(&channel).await });
+    }
+    all(calls).await;
+    assert_eq!(worker.connections(), 1);
+}
+
+#[tokio::test]
 async fn many_calls_at_once_share_one_connection() {
     let house = one_thread();
     let (worker, permits, mut asked) = patient(&house, 1000);
