@@ -47,7 +47,8 @@ impl Identity {
     }
 }
 
-/// A target that names its host (in HTTP/2 as `:authority`) replaces the `Host` line; otherwise there is exactly one (RFC 9112, 3.2).
+/// A target that names its host replaces the `Host` line; otherwise there is exactly one (RFC 9112, 3.2). In HTTP/2
+/// the target (`:authority`) is usually all there is.
 pub(crate) fn check_host<B>(request: &mut Request<B>) -> Result<(), CallError> {
     let hosts = request.headers().get_all(HOST).iter().count();
     match (hosts, request.version()) {

@@ -18,9 +18,8 @@ use crate::routes::Routes;
 use crate::upstream::Pools;
 use crate::watch::Watch;
 
-/// What a caller may send in one call before the agent has taken any of it. The window of all its calls is so much
-/// larger that messages of a few bytes fill the first before h2 calls them an attack, for which it allows as many bytes
-/// of its own as half of the latter.
+/// What a caller may send in one call before the agent has taken any of it, and in all calls of one connection. h2 ends
+/// a connection whose small messages cost it more than half of the latter, so a call must meet its own bound first.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 

@@ -117,6 +117,24 @@ async fn a_call_waits_for_the_replica_that_comes_and_a_health_check_does_not() {
 }
 
 #[tokio::test]
+async fn a_call_to_a_worker_that_just_vanished_is_sent_to_the_next_one() {
+    let house = House::with(Config {
+        hold: crate::wire::LONG,
+        ..Config::default()
+    });
+    let withdrawn_too_late = house.backend("a", house.socket("vanished"));
+    house.publish([("a", Route::Ready(withdrawn_too_late))]);
+    let channel = Channel::to(house.address).await;
+    let mut call = channel.begin(grpc("/agents/a/p.S/M", &[])).await;
+    call.say("x");
+    call.end();
+    let _worker = Worker::grpc_echo(&house.socket("a"));
+    house.publish_a();
+    let answered = call.whole().await;
+    assert_eq!((answered.outcome(), &*answered.body), (("0", ""), "x"));
+}
+
+#[tokio::test]
 async fn metadata_and_trailers_pass_both_ways_with_duplicates() {
     let house = House::new();
     let twice = |headers: &HeaderMap| -> Vec<String> {

@@ -163,3 +163,25 @@ async fn calls_in_flight_outlive_the_route_to_their_replica() {
     all(calls).await;
     rest(&old).await;
 }
+
+#[tokio::test]
+async fn a_connection_to_a_replica_that_was_withdrawn_is_closed_within_moments() {
+    let house = one_thread();
+    let (closed, mut was_closed) = mpsc::unbounded_channel();
+    let _worker = Worker::raw(&house.socket("a"), move |stream| {
+        let closed = closed.clone();
+        async move {
+            let mut connection = server::handshake(stream).await.expect("a handshake");
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let mut answer = respond.send_response(head(), false).expect("a head");
+                answer.send_trailers(well()).expect("an end");
+            }
+            closed.send(()).expect("the test waits");
+        }
+    });
+    house.publish_a();
+    let channel = Channel::to(house.address).await;
+    assert_eq!(ask(&channel).await.outcome(), ("0", ""));
+    house.publish([("a", Route::Down)]);
+    soon(was_closed.recv()).await.expect("closed");
+}
