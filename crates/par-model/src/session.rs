@@ -60,7 +60,7 @@ impl fmt::Display for Tier {
 }
 
 /// Bounds of the execution backend of one agent.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionLimits {
     /// Sessions at one time; the least recently used goes first.
     pub most: usize,
@@ -78,6 +78,8 @@ pub struct SessionLimits {
     pub output: usize,
     /// Bytes of all values of an answer together.
     pub result: u64,
+    /// Bytes that the worker remembers of all sessions' variables together, beside what their interpreters hold.
+    pub remembered: u64,
     /// Interpreters that wait for a session to begin.
     pub warm: usize,
 }
@@ -93,6 +95,7 @@ impl Default for SessionLimits {
             longest_time: Duration::from_secs(24 * 3600),
             output: 1 << 20,
             result: 8 << 20,
+            remembered: 512 << 20,
             warm: 2,
         }
     }

@@ -181,8 +181,10 @@ fn ground(
         python: settings.python.clone(),
         limits: CallLimits {
             deadline: settings.call_timeout,
+            body: settings.body_limit,
             ..CallLimits::default()
         },
+        sessions: settings.execution,
         logs,
         events,
         workers: std::cell::RefCell::default(),

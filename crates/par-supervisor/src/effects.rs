@@ -48,6 +48,7 @@ pub(crate) struct Ground {
     pub(crate) url: String,
     pub(crate) python: Option<std::path::PathBuf>,
     pub(crate) limits: par_model::control::CallLimits,
+    pub(crate) sessions: par_model::SessionLimits,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) events: mpsc::Sender<Message>,
     /// Process ids of workers that live: everything else below us is a stray.
@@ -312,7 +313,7 @@ impl Incarnation {
             python: ground.python.clone(),
             memory_limit: made.memory_limit(),
             limits: ground.limits,
-            sessions: par_model::SessionLimits::default(),
+            sessions: self.ground.sessions,
         }
     }
 }

@@ -10,6 +10,16 @@
 //! drain_timeout_seconds = 10
 //! stable_after_seconds = 10
 //! call_timeout_seconds = 60
+//! body_limit_mb = 64
+//!
+//! [execution]                  # of each agent that runs code in sessions
+//! sessions = 1000
+//! idle_seconds = 5400
+//! running = 64
+//! timeout_seconds = 60
+//! output_limit_kb = 1024
+//! result_limit_kb = 8192
+//! warm = 2
 //!
 //! [[agents]]
 //! id = "hello"                 # without one, the package's name
@@ -22,11 +32,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use par_model::api::SpawnOptions;
-use par_model::{AgentId, RestartMode};
+use par_model::{AgentId, RestartMode, SessionLimits};
 use toml::de::{DeTable, DeValue};
 
-use super::Mistake;
 use super::table::{Notes, Value};
+use super::{Mistake, execution};
 
 /// An agent that is started with the supervisor.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +59,8 @@ pub(super) struct File {
     pub(super) drain_timeout: Option<(String, f64)>,
     pub(super) stable_after: Option<(String, f64)>,
     pub(super) call_timeout: Option<(String, f64)>,
+    pub(super) body_limit_mb: Option<(String, u64)>,
+    pub(super) execution: SessionLimits,
     pub(super) agents: Vec<FileAgent>,
 }
 
@@ -94,7 +106,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 10] = [
+        const KNOWN: [&str; 12] = [
             "host",
             "port",
             "state",
@@ -104,12 +116,13 @@ impl File {
             "drain_timeout_seconds",
             "stable_after_seconds",
             "call_timeout_seconds",
+            "body_limit_mb",
+            "execution",
             "agents",
         ];
         let mut file = Self::default();
         for (key, value) in table {
             let place = notes.place(&value.span());
-            let placed = |value| (place.clone(), value);
             match key.get_ref().as_ref() {
                 "host" => file.host = notes.text("host", value).map(|text| (place, text)),
                 "port" => file.port = notes.whole("port", value),
@@ -119,17 +132,31 @@ impl File {
                 }
                 "python" => file.python = notes.path("python", value),
                 "start_timeout_seconds" => {
-                    file.start_timeout = notes.number(key.get_ref(), value).map(placed)
+                    file.start_timeout = notes
+                        .number(key.get_ref(), value)
+                        .map(|number| (place, number))
                 }
                 "drain_timeout_seconds" => {
-                    file.drain_timeout = notes.number(key.get_ref(), value).map(placed)
+                    file.drain_timeout = notes
+                        .number(key.get_ref(), value)
+                        .map(|number| (place, number))
                 }
                 "stable_after_seconds" => {
-                    file.stable_after = notes.number(key.get_ref(), value).map(placed)
+                    file.stable_after = notes
+                        .number(key.get_ref(), value)
+                        .map(|number| (place, number))
                 }
                 "call_timeout_seconds" => {
-                    file.call_timeout = notes.number(key.get_ref(), value).map(placed)
+                    file.call_timeout = notes
+                        .number(key.get_ref(), value)
+                        .map(|number| (place, number))
                 }
+                "body_limit_mb" => {
+                    file.body_limit_mb = notes
+                        .whole(key.get_ref(), value)
+                        .map(|number| (place, number))
+                }
+                "execution" => file.execution = execution::read(value, notes),
                 "agents" => file.agents = agents(value, folder, notes),
                 unknown => notes.unknown(unknown, &key.span(), &KNOWN),
             }

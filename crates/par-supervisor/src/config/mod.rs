@@ -1,5 +1,6 @@
 //! Settings: flags over `PAR_*` over `par.toml` over defaults, read once, every mistake reported together.
 
+mod execution;
 mod file;
 mod table;
 
@@ -8,6 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use par_model::SessionLimits;
+use par_model::control::CallLimits;
 
 use file::File;
 pub use file::FileAgent;
@@ -42,6 +46,9 @@ pub struct Settings {
     pub stable_after: Duration,
     /// Deadline of a call that names none.
     pub call_timeout: Duration,
+    /// Largest JSON body and gRPC message, in bytes.
+    pub body_limit: u64,
+    pub execution: SessionLimits,
     pub agents: Vec<FileAgent>,
 }
 
@@ -106,6 +113,9 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(10)),
             call_timeout: checked(file.call_timeout, parse_seconds, &mut mistakes)
                 .unwrap_or(Duration::from_secs(60)),
+            body_limit: checked(file.body_limit_mb, parse_body_limit, &mut mistakes)
+                .unwrap_or_else(|| CallLimits::default().body),
+            execution: file.execution,
             agents: file.agents,
         };
         if mistakes.is_empty() {
@@ -166,6 +176,16 @@ fn parse_seconds(seconds: f64) -> Result<Duration, String> {
         .ok_or_else(|| format!("{seconds} is no number of seconds above 0 and below a week"))
 }
 
+/// A frame to an agent takes no more.
+const LARGEST_BODY_MB: u64 = 64;
+
+fn parse_body_limit(megabytes: u64) -> Result<u64, String> {
+    (1..=LARGEST_BODY_MB)
+        .contains(&megabytes)
+        .then_some(megabytes << 20)
+        .ok_or_else(|| format!("{megabytes} is no number of MiB from 1 to {LARGEST_BODY_MB}"))
+}
+
 /// `$XDG_STATE_HOME/par`, usually `~/.local/state/par`.
 fn usual_state() -> PathBuf {
     let absolute = |name: &str| {
@@ -198,7 +218,7 @@ mod tests {
         let config = folder.path().join("par.toml");
         std::fs::write(
             &config,
-            "port = 9\nhost = \"nowhere\"\ncolour = 1\n[[agents]]\nid = \"UP\"\npackage = 3\n",
+            "port = 9\nhost = \"nowhere\"\ncolour = 1\nbody_limit_mb = 65\n[execution]\nwarm = 65\nsesions = 1\n[[agents]]\nid = \"UP\"\npackage = 3\n",
         )
         .expect("written");
         let given = Given {
@@ -212,15 +232,22 @@ mod tests {
         for part in [
             "par.toml:2:",
             "par.toml:3:",
-            "par.toml:5:",
+            "par.toml:4:",
             "par.toml:6:",
+            "par.toml:7:",
+            "par.toml:9:",
+            "par.toml:10:",
             "--agent-ports",
             "colour",
             "UP",
         ] {
             assert!(mistakes.contains(part), "{part} is missing in:\n{mistakes}");
         }
-        std::fs::write(&config, "port = 9\ncall_timeout_seconds = 2\n").expect("written");
+        std::fs::write(
+            &config,
+            "port = 9\ncall_timeout_seconds = 2\n[execution]\nwarm = 0\nidle_seconds = 60\n",
+        )
+        .expect("written");
         let given = Given {
             config: Some(config),
             port: Some(10),
@@ -231,5 +258,8 @@ mod tests {
             (settings.port, settings.call_timeout),
             (10, Duration::from_secs(2))
         );
+        let execution = settings.execution;
+        assert_eq!((execution.warm, execution.most), (0, 1000));
+        assert_eq!(execution.idle, Duration::from_secs(60));
     }
 }

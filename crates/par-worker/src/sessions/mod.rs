@@ -293,6 +293,7 @@ impl Sessions {
         }
         let (outcome, late) = settle(session, request.code, finished);
         left.extend(late);
+        self.remember(session);
         (outcome, left)
     }
 
@@ -330,6 +331,15 @@ impl Sessions {
         session.last_accessed.set(SystemTime::now());
         if let Some(id) = &session.id {
             self.table.borrow_mut().end(id, Instant::now());
+        }
+    }
+
+    fn remember(&self, session: &Session) {
+        let Some(id) = &session.id else { return };
+        let bytes = session.kept.borrow().bytes();
+        let gone = self.table.borrow_mut().remember(id, bytes);
+        for session in gone {
+            self.tasks.spawn_local(end(session));
         }
     }
 

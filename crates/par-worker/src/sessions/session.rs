@@ -86,6 +86,16 @@ impl Kept {
         self.code = Some(code);
     }
 
+    /// What is remembered, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let values = self
+            .variables
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        let code = self.code.as_ref().map_or(0, String::len);
+        (values.sum::<usize>() + code) as u64
+    }
+
     /// Variables that a new interpreter can have again.
     pub(super) fn restorable(&self) -> Values {
         let plain = |(name, _): &(&String, _)| !self.opaque.contains(name);

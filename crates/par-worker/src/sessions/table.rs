@@ -16,6 +16,8 @@ struct Entry<S> {
     last_used: Instant,
     /// Runs that are under way or wait.
     busy: usize,
+    /// Bytes that are remembered of its variables.
+    remembered: u64,
 }
 
 /// No session can be begun: all of them are at work.
@@ -44,6 +46,7 @@ impl<S: Clone> Table<S> {
             session,
             last_used: now,
             busy: 0,
+            remembered: 0,
         };
         self.entries.insert(id, entry);
     }
@@ -53,10 +56,30 @@ impl<S: Clone> Table<S> {
         if self.entries.len() < self.limits.most {
             return Ok(None);
         }
+        let oldest = self.oldest_idle().ok_or(Full)?;
+        Ok(self.remove(&oldest))
+    }
+
+    /// So much is remembered of a session from now on; those that have to go for it.
+    pub(super) fn remember(&mut self, id: &SessionId, bytes: u64) -> Vec<S> {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.remembered = bytes;
+        }
+        let mut total: u64 = self.entries.values().map(|entry| entry.remembered).sum();
+        let mut gone = vec![];
+        while total > self.limits.remembered
+            && let Some(oldest) = self.oldest_idle()
+        {
+            total -= self.entries[&oldest].remembered;
+            gone.extend(self.remove(&oldest));
+        }
+        gone
+    }
+
+    fn oldest_idle(&self) -> Option<SessionId> {
         let idle = self.entries.iter().filter(|(_, entry)| entry.busy == 0);
         let oldest = idle.min_by_key(|(_, entry)| entry.last_used);
-        let oldest = oldest.map(|(id, _)| id.clone()).ok_or(Full)?;
-        Ok(self.remove(&oldest))
+        oldest.map(|(id, _)| id.clone())
     }
 
     /// A run begins, or is over: neither lets the session grow old.
@@ -152,6 +175,28 @@ mod tests {
         assert_eq!(table.next_expiry(at(101)), at(110));
         assert!(table.expire(at(109)).is_empty());
         assert_eq!(table.expire(at(110)), [1]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_by_the_least_recently_used() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let limits = SessionLimits {
+            remembered: 100,
+            ..SessionLimits::default()
+        };
+        let mut table = Table::new(limits);
+        for name in 0..4 {
+            table.insert(id(name), name, at(name.into()));
+            assert!(table.remember(&id(name), 25).is_empty());
+        }
+        table.begin(&id(3), at(9));
+        assert_eq!(table.remember(&id(3), 60), [0, 1]);
+        assert_eq!(
+            table.remember(&id(3), 1000),
+            [2],
+            "one at work stays, whatever it has"
+        );
     }
 
     #[derive(Clone, Copy, Debug)]

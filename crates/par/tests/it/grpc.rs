@@ -515,13 +515,12 @@ fn a_package_made_for_the_execution_backend_works_unmodified() {
         );
     }
     let mut client = Client::start();
-    for way in Way::all(&scene, "agent-b") {
-        the_whole_backend(&mut client, &way);
+    for (number, way) in Way::all(&scene, "agent-b").iter().enumerate() {
+        the_whole_backend(&mut client, way, &format!("direct-{number}"));
     }
 }
 
-fn the_whole_backend(client: &mut Client, way: &Way) {
-    let session = format!("direct-{}", std::process::id());
+fn the_whole_backend(client: &mut Client, way: &Way, session: &str) {
     let mut ask = |method: &str, mut message: Value| {
         message["session_id"] = json!(session);
         client.unary(way, &format!("{PYTHON_AGENT}/{method}"), &message)
