@@ -20,7 +20,7 @@ from par_session.failures import INPUT, Failure, failure_of, print_uncaught
 from par_session.inputs import InputRefused, Inputs
 from par_session.msgpack import encode
 from par_session.sources import Sources
-from par_session.usage import Meter
+from par_session.usage import Memory, Meter
 from par_session.variables import Returned, Variables
 
 TYPE_CHECKING = False
@@ -49,13 +49,14 @@ class Session:
         self._variables = Variables(self._namespace, most_bytes)
         self._sources = Sources()
         self._loop = Loop()
+        self._memory = Memory()
         self._compiling = False
         self._set_up()
 
     def answer(self, id: int, body: bytes) -> bytes:
         """Runs a call; the body of its result."""
         self._set_up()
-        meter = Meter()
+        meter = Meter(self._memory)
         try:
             inputs = Inputs(body)
             self._restore(inputs)

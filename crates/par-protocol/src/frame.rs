@@ -122,8 +122,17 @@ pub enum FrameError {
     Io(#[from] std::io::Error),
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FrameCodec;
+#[derive(Clone, Copy, Debug)]
+pub struct FrameCodec {
+    /// The largest body that is read, in bytes.
+    pub most: usize,
+}
+
+impl Default for FrameCodec {
+    fn default() -> Self {
+        Self { most: MAX_BODY }
+    }
+}
 
 impl Decoder for FrameCodec {
     type Item = Frame;
@@ -137,7 +146,7 @@ impl Decoder for FrameCodec {
         let length = header.get_u32() as usize;
         let id = header.get_u32();
         let kind = Kind::try_from(header.get_u8())?;
-        if length > MAX_BODY {
+        if length > self.most {
             return Err(FrameError::TooLarge(length));
         }
         if source.len() < HEADER + length {
@@ -214,8 +223,22 @@ mod tests {
     fn a_frame_that_announces_too_much_is_refused_before_it_is_read() {
         let mut bytes = BytesMut::from(&[0xff_u8, 0xff, 0xff, 0xff, 0, 0, 0, 1, 3][..]);
         assert!(matches!(
-            FrameCodec.decode(&mut bytes),
+            FrameCodec::default().decode(&mut bytes),
             Err(FrameError::TooLarge(_))
+        ));
+    }
+
+    #[test]
+    fn a_reader_may_want_smaller_frames() {
+        let mut codec = FrameCodec { most: 10 };
+        let mut wire = BytesMut::new();
+        for length in [10, 11] {
+            put(&mut wire, 1, Kind::Result, &[&vec![0; length]]).expect("it fits");
+        }
+        assert!(matches!(codec.decode(&mut wire), Ok(Some(_))));
+        assert!(matches!(
+            codec.decode(&mut wire),
+            Err(FrameError::TooLarge(11))
         ));
     }
 
@@ -224,12 +247,12 @@ mod tests {
         fn frames_survive_any_cut_of_the_stream(frames in prop::collection::vec(any_frame(), 0..10), cut in 1_usize..50) {
             let mut wire = BytesMut::new();
             for frame in &frames {
-                FrameCodec.encode(frame.clone(), &mut wire).expect("small frames fit");
+                FrameCodec::default().encode(frame.clone(), &mut wire).expect("small frames fit");
             }
             let (mut seen, mut buffer) = (vec![], BytesMut::new());
             for piece in wire.chunks(cut) {
                 buffer.extend_from_slice(piece);
-                while let Some(frame) = FrameCodec.decode(&mut buffer).expect("what we wrote is valid") {
+                while let Some(frame) = FrameCodec::default().decode(&mut buffer).expect("what we wrote is valid") {
                     seen.push(frame);
                 }
             }
@@ -239,7 +262,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut buffer = BytesMut::from(&bytes[..]);
-            while let Ok(Some(frame)) = FrameCodec.decode(&mut buffer) {
+            while let Ok(Some(frame)) = FrameCodec::default().decode(&mut buffer) {
                 let _either_way_is_fine = split_head(frame.body.clone());
                 let _either_way_is_fine = split_chunk(frame.body);
             }

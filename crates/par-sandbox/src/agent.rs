@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use crate::children::start;
 use crate::confine::{Confined, Confinement};
 use crate::own::OURSELVES;
+use crate::private_tmp::PrivateTmp;
 
 /// What to run, and in what surroundings. Has no `Debug`: the environment may hold secrets.
 pub struct AgentCommand {
@@ -63,6 +64,27 @@ pub fn spawn_agent(command: AgentCommand) -> io::Result<AgentProcess> {
         stderr: child.stderr.take().ok_or_else(gone)?,
         child,
     })
+}
+
+/// Whether a process of ours can have a `/tmp` of its own here, tried with one that ends at once; if not, why.
+pub async fn try_private_tmp() -> io::Result<Option<String>> {
+    let mut process = spawn_agent(AgentCommand {
+        program: "/bin/true".into(),
+        arguments: vec![],
+        env: BTreeMap::new(),
+        folder: "/".into(),
+        confinement: Confinement {
+            parent: std::process::id(),
+            private_tmp: Some(PrivateTmp {
+                bytes: 1 << 20,
+                ..PrivateTmp::default()
+            }),
+            ..Confinement::default()
+        },
+    })?;
+    let confined = confined(&mut process.channel).await;
+    process.child.wait().await?;
+    Ok(confined?.without_private_tmp)
 }
 
 /// The longest line that a confiner says.

@@ -4,8 +4,8 @@
 //! subcommand `__confine`: single-threaded, never in a forked copy of an async program.
 //!
 //! What takes hold today: a session and process group of its own, an environment made from nothing, no inherited
-//! file descriptor but the channel, no core dumps, no new privileges, a data limit a process, and death with the
-//! worker. What does not hold yet, namespaces, cgroups, Landlock and seccomp, is said by [`protections`].
+//! file descriptor but the channel, no core dumps, no new privileges, a data limit a process, death with the worker,
+//! and where it is asked for a `/tmp` of its own ([`Confined`] says whether). What does not hold yet, namespaces, cgroups, Landlock and seccomp, is said by [`protections`].
 
 mod agent;
 mod children;
@@ -21,7 +21,7 @@ mod tool;
 mod tree;
 mod usage;
 
-pub use agent::{AgentCommand, AgentProcess, confined, spawn_agent};
+pub use agent::{AgentCommand, AgentProcess, confined, spawn_agent, try_private_tmp};
 pub use children::reap_orphans;
 pub use confine::{Confined, Confinement, confine};
 pub use descendants::{end_descendants, end_marked_orphans, resident_bytes};

@@ -52,11 +52,16 @@ pub(crate) struct Pump {
     channel: Rc<Channel>,
     read: OwnedReadHalf,
     write: OwnedWriteHalf,
+    codec: FrameCodec,
     unasked: mpsc::Sender<Frame>,
 }
 
 /// `unasked` gets what the agent says of itself: ready, logs, outbound calls.
-pub(crate) fn open(stream: UnixStream, unasked: mpsc::Sender<Frame>) -> (Rc<Channel>, Pump) {
+pub(crate) fn open(
+    stream: UnixStream,
+    codec: FrameCodec,
+    unasked: mpsc::Sender<Frame>,
+) -> (Rc<Channel>, Pump) {
     let (read, write) = stream.into_split();
     let channel = Rc::new(Channel {
         out: RefCell::default(),
@@ -71,6 +76,7 @@ pub(crate) fn open(stream: UnixStream, unasked: mpsc::Sender<Frame>) -> (Rc<Chan
         channel: Rc::clone(&channel),
         read,
         write,
+        codec,
         unasked,
     };
     (channel, pump)
@@ -170,10 +176,11 @@ impl Pump {
             channel,
             read,
             write,
+            codec,
             unasked,
         } = self;
         let ended = tokio::select! {
-            ended = receive(&channel, read, unasked) => ended,
+            ended = receive(&channel, read, codec, unasked) => ended,
             ended = send(&channel, write) => ended,
             () = channel.flooded.notified() => Err(FrameError::NotRead),
         };
@@ -197,11 +204,12 @@ async fn send(channel: &Channel, mut write: OwnedWriteHalf) -> Result<(), FrameE
 async fn receive(
     channel: &Channel,
     mut read: OwnedReadHalf,
+    mut codec: FrameCodec,
     unasked: mpsc::Sender<Frame>,
 ) -> Result<(), FrameError> {
     let mut buffer = BytesMut::with_capacity(READ_BUFFER);
     loop {
-        while let Some(frame) = FrameCodec.decode(&mut buffer)? {
+        while let Some(frame) = codec.decode(&mut buffer)? {
             if let Some(frame) = deliver(channel, frame)? {
                 // The receiver is gone only when the worker is ending.
                 if unasked.send(frame).await.is_err() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use par_model::control::EndCause;
 use par_model::log::{Level, Stream};
-use par_protocol::frame::{Frame, FrameError, Kind};
+use par_protocol::frame::{Frame, FrameCodec, FrameError, Kind};
 use par_protocol::harness::{Failure, Load, Ready};
 use par_sandbox::{AgentCommand, AgentProcess, Confinement, PrivateTmp, Target};
 use tokio::sync::mpsc;
@@ -86,7 +86,7 @@ pub(crate) async fn start(
         reporter.say(Level::Warning, format!("no /tmp of its own: {reason}"));
     }
     let (unasked_in, unasked) = mpsc::channel(WAITING_FRAMES);
-    let (channel, pump) = channel::open(channel, unasked_in);
+    let (channel, pump) = channel::open(channel, FrameCodec::default(), unasked_in);
     let body = serde_json::to_vec(load)?;
     channel
         .put(0, Kind::Load, &[&body])

@@ -120,13 +120,13 @@ fn session_id(text: String) -> Result<SessionId, CallError> {
 
 fn state(sessions: &Sessions, asked: SessionStateRequest) -> Result<SessionStateResponse, Status> {
     let seen = session_id(asked.session_id).and_then(|id| sessions.look(&id));
-    let seen = seen.map_err(|error| status(&error))?;
+    let (seen, variables) = seen.map_err(|error| status(&error))?;
     let seconds = |time: std::time::SystemTime| {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     };
     Ok(SessionStateResponse {
-        variables: seen.variables,
+        variables,
         created_at: seconds(seen.created),
         last_accessed: seconds(seen.last_accessed),
     })

@@ -26,7 +26,8 @@ type Answerer = Box<dyn Fn(Request<Incoming>) -> LocalBoxFuture<'static, Respons
 pub(crate) struct Standard {
     reporter: HealthReporter,
     health: Answerer,
-    reflection: RefCell<Reflection>,
+    /// Made when somebody asks: few do, and it takes memory.
+    reflection: RefCell<Option<Reflection>>,
     described: RefCell<Described>,
 }
 
@@ -62,13 +63,11 @@ macro_rules! answerer {
 impl Default for Standard {
     fn default() -> Self {
         let (reporter, health) = tonic_health::server::health_reporter();
-        let described = Described::default();
-        let reflection = reflection(&described).expect("our own descriptors are whole");
         Self {
             reporter,
             health: answerer!(health),
-            reflection: RefCell::new(reflection),
-            described: RefCell::new(described),
+            reflection: RefCell::default(),
+            described: RefCell::default(),
         }
     }
 }
@@ -89,7 +88,7 @@ impl Standard {
     /// From now on the execution backend is told of too.
     pub(crate) fn offer_execution(&self) {
         self.described.borrow_mut().with_execution = true;
-        self.tell();
+        self.reflection.replace(None);
     }
 
     /// From now on the agent's own services are told of, with these `FileDescriptorProto`s.
@@ -97,17 +96,7 @@ impl Standard {
         let mut described = self.described.borrow_mut();
         described.own = own;
         described.descriptors = descriptors;
-        drop(described);
-        self.tell();
-    }
-
-    fn tell(&self) {
-        match reflection(&self.described.borrow()) {
-            Ok(reflection) => {
-                self.reflection.replace(reflection);
-            }
-            Err(error) => warn!(%error, "the descriptors of the agent's services are not used"),
-        }
+        self.reflection.replace(None);
     }
 
     pub(super) async fn answer(
@@ -117,11 +106,16 @@ impl Standard {
     ) -> Option<Response<Reply>> {
         let answered = match service {
             HEALTH => (self.health)(request),
-            REFLECTION => (self.reflection.borrow().now)(request),
-            REFLECTION_BEFORE => (self.reflection.borrow().before)(request),
+            REFLECTION => self.reflect(|reflection| (reflection.now)(request)),
+            REFLECTION_BEFORE => self.reflect(|reflection| (reflection.before)(request)),
             _ => return None,
         };
         Some(answered.await)
+    }
+
+    fn reflect<T>(&self, answer: impl FnOnce(&Reflection) -> T) -> T {
+        let mut reflection = self.reflection.borrow_mut();
+        answer(reflection.get_or_insert_with(|| self.described.borrow().reflection()))
     }
 }
 
@@ -131,6 +125,20 @@ impl Described {
         let execution = self.with_execution.then_some(python_agent::SERVICE);
         let ours = [agent::SERVICE].into_iter().chain(execution);
         ours.map(str::to_owned)
+    }
+}
+
+impl Described {
+    /// Without the agent's own descriptors where those are not whole.
+    fn reflection(&self) -> Reflection {
+        reflection(self).unwrap_or_else(|error| {
+            warn!(%error, "the descriptors of the agent's services are not used");
+            let ours = Self {
+                descriptors: vec![],
+                ..self.clone()
+            };
+            reflection(&ours).expect("our own descriptors are whole")
+        })
     }
 }
 

@@ -1,11 +1,12 @@
 //! Protobuf in, protobuf out: tonic reads and writes the messages, on this thread.
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use par_model::{CallError, grpc};
 use prost::Message;
-use tonic::Status;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::server::{Grpc, ServerStreamingService, UnaryService};
+use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
 use super::reply::Reply;
@@ -24,10 +25,7 @@ where
     let once = Once(Some(async |request: tonic::Request<Q>| {
         answer(request.into_inner()).await.map(tonic::Response::new)
     }));
-    grpc::<A, Q>(most)
-        .unary(once, request)
-        .await
-        .map(Reply::Ours)
+    by_our_table(server::<A, Q>(most).unary(once, request).await)
 }
 
 /// One message in, many out.
@@ -44,13 +42,10 @@ where
     let once = Once(Some(async |request: tonic::Request<Q>| {
         answer(request.into_inner()).map(tonic::Response::new)
     }));
-    grpc::<A, Q>(most)
-        .server_streaming(once, request)
-        .await
-        .map(Reply::Ours)
+    by_our_table(server::<A, Q>(most).server_streaming(once, request).await)
 }
 
-fn grpc<A, Q>(most: usize) -> Grpc<ProstCodec<A, Q>>
+fn server<A, Q>(most: usize) -> Grpc<ProstCodec<A, Q>>
 where
     Q: Message + Default + 'static,
     A: Message + Default + 'static,
@@ -59,6 +54,17 @@ where
         .accept_compressed(Gzip)
         .max_decoding_message_size(most)
         .max_encoding_message_size(most)
+}
+
+/// tonic calls a message that is too large OUT_OF_RANGE, which no service of ours answers; the table says otherwise.
+fn by_our_table(mut response: Response<tonic::body::Body>) -> Response<Reply> {
+    if let Some(status) = response.headers_mut().get_mut(grpc::STATUS)
+        && Code::from_bytes(status.as_bytes()) == Code::OutOfRange
+    {
+        let (_, code) = CallError::BodyTooLarge { limit: 0 }.on_the_wire();
+        *status = HeaderValue::from(code);
+    }
+    response.map(Reply::Ours)
 }
 
 /// A service for the one request that it is made for.

@@ -83,9 +83,9 @@ async fn one(
 ) -> Result<Response<Answer>, CallError> {
     match *method {
         Method::GET | Method::HEAD => {
-            let seen = sessions.look(&id)?;
+            let (seen, variables) = sessions.look(&id)?;
             let mut shown = shown(&seen);
-            shown["variables"] = values(&seen.variables);
+            shown["variables"] = values(&variables);
             Ok(answer::json(StatusCode::OK, &shown))
         }
         Method::DELETE => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use par_model::Tier;
 use par_model::control::EndCause;
-use par_protocol::frame::{Frame, FrameError, Kind};
+use par_protocol::frame::{Frame, FrameCodec, FrameError, Kind};
 use par_protocol::session::Load;
 use par_sandbox::{AgentCommand, AgentProcess, Confinement, PrivateTmp, Target};
 use rustix::process::Signal;
@@ -29,6 +29,8 @@ const LONGEST_START: Duration = Duration::from_secs(30);
 const LONGEST_END: Duration = Duration::from_secs(5);
 /// How much less than the worker a session is preferred.
 const NICENESS: i32 = 5;
+/// What a result holds besides values, in bytes: a traceback, and what is small.
+const AROUND_THE_VALUES: u64 = 2 << 20;
 const SESSION: &str = "PAR_SESSION";
 
 /// Names the folder and the processes of one interpreter within its worker.
@@ -74,7 +76,9 @@ impl Interpreter {
         std::fs::create_dir_all(&folder).map_err(own)?;
         let mark = format!("{SESSION}={serial}");
         let process = par_sandbox::spawn_agent(command(ground, &folder, serial)).map_err(own)?;
-        let (mut interpreter, mut unasked) = Self::of(process, folder, mark).await.map_err(own)?;
+        let (mut interpreter, mut unasked) = Self::of(process, folder, mark, ground.limits.result)
+            .await
+            .map_err(own)?;
         let load = Load {
             root: None,
             site: ground.site.clone(),
@@ -98,6 +102,7 @@ impl Interpreter {
         process: AgentProcess,
         folder: PathBuf,
         mark: String,
+        result: u64,
     ) -> io::Result<(Self, mpsc::Receiver<Frame>)> {
         let AgentProcess {
             child,
@@ -107,9 +112,12 @@ impl Interpreter {
             stderr,
         } = process;
         par_sandbox::confined(&mut channel).await?;
+        let codec = FrameCodec {
+            most: usize::try_from(result + AROUND_THE_VALUES).unwrap_or(usize::MAX),
+        };
         let (unasked_in, unasked) = mpsc::channel(16);
         let (_closed, nothing) = mpsc::channel(1);
-        let (channel, pump) = channel::open(channel, unasked_in);
+        let (channel, pump) = channel::open(channel, codec, unasked_in);
         let interpreter = Self {
             target: Target::of(&child)?,
             child,

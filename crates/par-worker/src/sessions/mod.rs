@@ -69,7 +69,6 @@ pub(crate) struct Seen {
     pub(crate) last_accessed: SystemTime,
     pub(crate) runs: u64,
     pub(crate) busy: bool,
-    pub(crate) variables: Values,
 }
 
 impl Sessions {
@@ -141,11 +140,13 @@ impl Sessions {
         self.execute(Some(id), request)
     }
 
-    pub(crate) fn look(&self, id: &SessionId) -> Result<Seen, CallError> {
+    /// A session and its variables.
+    pub(crate) fn look(&self, id: &SessionId) -> Result<(Seen, Values), CallError> {
         let session = self.find(id)?;
         let table = self.table.borrow();
         let busy = table.iter().any(|(other, _, busy)| other == id && busy > 0);
-        Ok(seen(&session, busy))
+        let variables = session.kept.borrow().variables.clone();
+        Ok((seen(&session, busy), variables))
     }
 
     /// All of them, the latest used first.
@@ -409,7 +410,6 @@ fn seen(session: &Session, busy: bool) -> Seen {
         last_accessed: session.last_accessed.get(),
         runs: kept.runs,
         busy,
-        variables: kept.variables.clone(),
     }
 }
 

@@ -126,6 +126,7 @@ impl Doctor {
             }
         }
         findings.extend([supervisor, checks::kernel(), checks::protections()]);
+        findings.push(checks::sessions().await);
         findings
     }
 }

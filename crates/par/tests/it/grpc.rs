@@ -4,10 +4,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use par_testkit::{PackageBuilder, python_environment};
+use par_testkit::{PackageBuilder, python_environment, wait_for};
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::scene::{PATIENCE, Scene};
 
 const PACKAGES: [&str; 2] = ["grpcio>=1.73.1,<2", "protobuf>=6.31.1,<7"];
 
@@ -204,7 +204,10 @@ fn every_agent_is_an_agent_service_on_its_port_and_through_the_supervisor() {
 
 #[test]
 fn failures_have_the_codes_of_the_one_table() {
-    let scene = Scene::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("par.toml");
+    std::fs::write(&config, "body_limit_mb = 1\n").expect("written");
+    let scene = Scene::with(|builder| builder.arguments(["--config".as_ref(), config.as_os_str()]));
     scene.serve(&actions("acting"), &json!({}));
     let mut client = Client::start();
     let [direct, named, below] = Way::all(&scene, "acting");
@@ -239,6 +242,11 @@ fn failures_have_the_codes_of_the_one_table() {
             "INTERNAL"
         );
     }
+    let large = json!({
+        "call": "unary", "method": format!("{AGENT_SERVICE}/Invoke"),
+        "message": { "action": "echo", "parameters": { "x": "x".repeat(2 << 20) } },
+    });
+    assert_eq!(code(direct.question(large)).0, "RESOURCE_EXHAUSTED");
     let supervisor = scene.system.url().replace("http://", "");
     let ghost = Way::Named {
         supervisor: supervisor.clone(),
@@ -291,6 +299,17 @@ fn health_and_reflection_are_as_every_grpc_tool_expects_them() {
             );
         }
     }
+}
+
+/// Dependencies come from a package index, which may be slow.
+#[track_caller]
+fn wait_until_installed(scene: &Scene, agent: &str) {
+    wait_for(&format!("{agent} runs"), 10 * PATIENCE, || {
+        let process = scene.process(agent);
+        let state = process["state"].as_str().unwrap_or_default();
+        assert_ne!(state, "failed", "{process}");
+        (state == "running").then_some(())
+    });
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -381,8 +400,11 @@ fn serving(name: &str) -> PackageBuilder {
 #[test]
 fn what_an_agent_serves_itself_is_there_beside_the_runtime_and_agents_call_each_other() {
     let scene = Scene::start();
-    scene.serve(&serving("shop"), &json!({}));
-    scene.serve(&serving("other"), &json!({}));
+    for agent in ["shop", "other"] {
+        let answer = scene.spawn(&serving(agent), &json!({}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        wait_until_installed(&scene, agent);
+    }
     let mut client = Client::start();
     for way in Way::all(&scene, "shop") {
         all_kinds(&mut client, &way);
@@ -470,7 +492,7 @@ fn a_package_made_for_the_execution_backend_works_unmodified() {
     for agent in ["agent-a", "agent-b"] {
         let answer = scene.spawn(&code_runner(), &json!({ "agent_id": agent }));
         assert_eq!(answer.status, 200, "{}", answer.text());
-        scene.wait_until(agent, "running");
+        wait_until_installed(&scene, agent);
     }
     for agent in ["agent-a", "agent-b"] {
         let execute = |body: &Value| {
@@ -567,6 +589,20 @@ fn the_whole_backend(client: &mut Client, way: &Way, session: &str) {
     assert!(
         last > first.map(|first| first + 0.5),
         "the first came long before the end: {said}"
+    );
+    let endless = json!({
+        "call": "stream", "method": format!("{PYTHON_AGENT}/StreamExecute"), "most": 1,
+        "message": { "code": "import time\nprint('begun')\nwhile True: time.sleep(0.01)", "session_id": session },
+    });
+    assert_eq!(
+        client.ask(&way.question(endless))["answers"][0]["type"],
+        "STDOUT"
+    );
+    let after = json!({ "code": "x", "session_id": session });
+    let after = client.unary(way, &format!("{PYTHON_AGENT}/Execute"), &after)["answer"].clone();
+    assert_eq!(
+        after["success"], true,
+        "a caller that left ended the run, and not the session: {after}"
     );
     let failing = json!({ "call": "stream", "method": format!("{PYTHON_AGENT}/StreamExecute"), "message": { "code": "int('x')" } });
     let failed = client.ask(&way.question(failing));

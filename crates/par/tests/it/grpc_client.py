@@ -61,9 +61,11 @@ def stream(asked):
     call = channel(asked["target"]).unary_stream(path, request.SerializeToString, answer.FromString)
     began = time.monotonic()
     said = []
-    for message in call(json_format.ParseDict(asked["message"], request()), **options(asked)):
+    calling = call(json_format.ParseDict(asked["message"], request()), **options(asked))
+    for message in calling:
         said.append({**plain(message), "after": time.monotonic() - began})
         if len(said) == asked.get("most"):
+            calling.cancel()
             break
     return {"answers": said}
 

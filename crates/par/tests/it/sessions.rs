@@ -191,16 +191,14 @@ fn a_stream_tells_of_what_happens_when_it_happens() {
         "{:?}",
         began.elapsed()
     );
-    assert!(
-        seen.contains("event: stdout\ndata: {\"text\":\"first\\n\"}"),
-        "{seen}"
-    );
+    let first = "event: stdout\ndata: {\"text\":\"first"; // its line feed may come by itself
+    assert!(seen.contains(first), "{seen}");
     let seen = read_until(&mut stream, "event: result");
     assert!(
         seen.contains("{\"message\":\"half\",\"value\":0.5}"),
         "{seen}"
     );
-    assert!(seen.contains("last"), "{seen}");
+    assert!(seen.contains("{\"text\":\"last"), "{seen}");
     let seen = read_until(&mut stream, "\n\n");
     assert!(seen.contains("\"_\":7"), "{seen}");
 }

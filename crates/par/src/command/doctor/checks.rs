@@ -157,6 +157,21 @@ pub(super) fn protections() -> Finding {
     Finding::new("isolation", Verdict::Warn, found).help("run only packages that you trust")
 }
 
+/// What sessions of the execution backend, and agents that have it, are given besides.
+pub(super) async fn sessions() -> Finding {
+    let why_not = match par_sandbox::try_private_tmp().await {
+        Ok(None) => {
+            let found = "sessions, and agents that run code in them, have a /tmp of their own";
+            return Finding::new("sessions", Verdict::Ok, found);
+        }
+        Ok(Some(reason)) => reason,
+        Err(error) => error.to_string(),
+    };
+    let found = format!("sessions share the machine's /tmp: {why_not}");
+    Finding::new("sessions", Verdict::Warn, found)
+        .help("allow user namespaces (sysctl user.max_user_namespaces, or the AppArmor profile), or run as root")
+}
+
 /// The first two numbers of a version.
 fn two_numbers(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version
