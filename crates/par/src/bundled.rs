@@ -14,11 +14,14 @@ pub(crate) enum Example {
     Asker,
     /// Answers piece by piece
     Stream,
+    /// Runs code; an agent without a line of its own is nothing to begin with
+    #[value(skip)]
+    Python,
 }
 
 macro_rules! files {
     ($example:literal) => {
-        [
+        &[
             (
                 "agent.yaml",
                 include_str!(concat!(
@@ -53,30 +56,36 @@ impl Example {
             Self::Hello => "hello",
             Self::Asker => "asker",
             Self::Stream => "stream",
+            Self::Python => "python",
         }
     }
 
-    /// A body that it answers well.
-    pub(crate) fn question(self) -> &'static str {
+    /// What to ask it under the name that it has got, in words for `par`.
+    pub(crate) fn question(self, name: &str) -> String {
         match self {
-            Self::Hello => r#"{"name": "Ada"}"#,
-            Self::Asker => r#"{"agent": "hello", "name": "Ada"}"#,
-            Self::Stream => r#"{"to": 3}"#,
+            Self::Hello => format!(r#"call {name} '{{"name": "Ada"}}'"#),
+            Self::Asker => format!(r#"call {name} '{{"agent": "hello", "name": "Ada"}}'"#),
+            Self::Stream => format!(r#"call {name} '{{"to": 3}}'"#),
+            Self::Python => format!("exec {name} -c 'print(1 + 1)'"),
         }
     }
 
-    fn files(self) -> [(&'static str, &'static str); 4] {
+    fn files(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Hello => files!("hello"),
             Self::Asker => files!("asker"),
             Self::Stream => files!("stream"),
+            Self::Python => &[(
+                "agent.yaml",
+                include_str!("../../../examples/agents/python/agent.yaml"),
+            )],
         }
     }
 
     /// Writes the agent into `folder` under another name. Never replaces a file.
     pub(crate) fn write(self, folder: &Path, name: &str) -> io::Result<Vec<&'static str>> {
         let mut written = vec![];
-        for (path, text) in self.files() {
+        for &(path, text) in self.files() {
             let target = folder.join(path);
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent)?;

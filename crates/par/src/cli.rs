@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Client, Origin};
 use crate::command::{
-    Context, build, call, completions, deploy, doctor, init, inspect, lifecycle, logs, ps, run, up,
+    Context, build, call, completions, deploy, doctor, exec, init, inspect, lifecycle, logs, ps,
+    run, up,
 };
 use crate::terminal::Terminal;
 use crate::{demo, exit};
@@ -15,11 +16,12 @@ use crate::{demo, exit};
     version,
     about = "Hosts many AI agents on a machine: drop in a package, call it over HTTP.",
     long_about = "Hosts many AI agents on a machine: drop in a package; it is checked, served, supervised and watched.\n\n\
-        New here? `par demo` shows two agents at work. Then:\n  \
+        New here? `par demo` shows agents at work. Then:\n  \
         par init my-agent      write a small agent\n  \
         par up                 start the supervisor (in another terminal)\n  \
         par deploy my-agent    bring the agent up\n  \
-        par call my-agent      call it",
+        par call my-agent      call it\n\n\
+        An agent with the execution backend runs code: `par exec AGENT -c 'print(1 + 1)'`.",
     after_help = exit::TABLE,
     arg_required_else_help = true,
     max_term_width = 100
@@ -46,7 +48,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Start the supervisor and serve until Ctrl-C
     Up(up::Up),
-    /// Show two agents at work, one asking the other
+    /// Show agents at work: one asks another, one runs code
     Demo(demo::Demo),
     /// Bring an agent up from a package or a folder, and wait until it answers
     Deploy(deploy::Deploy),
@@ -54,6 +56,8 @@ enum Command {
     Ps(ps::Ps),
     /// Call an agent and print its answer
     Call(call::Call),
+    /// Run Python code in a session of an agent, or talk to it line by line
+    Exec(exec::Exec),
     /// Show what agents have written
     Logs(logs::Logs),
     /// Stop agents once their calls are done; they stay listed
@@ -95,6 +99,7 @@ impl Cli {
             Command::Deploy(deploy) => wait_for(deploy.run(&context)),
             Command::Ps(ps) => wait_for(ps.run(&context)),
             Command::Call(call) => wait_for(call.run(&context)),
+            Command::Exec(exec) => wait_for(exec.run(&context)),
             Command::Logs(logs) => wait_for(logs.run(&context)),
             Command::Stop(stop) => wait_for(stop.run(&context)),
             Command::Start(start) => wait_for(start.run(&context)),

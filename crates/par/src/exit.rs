@@ -15,7 +15,8 @@ Exit codes:
   3  no supervisor answers
   4  no such agent or export
   5  the package is refused
-  6  not now: the agent is not ready, overloaded or too slow; try again";
+  6  not now: the agent is not ready, overloaded or too slow; try again
+  130  interrupted";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -26,6 +27,8 @@ pub(crate) enum Exit {
     Unknown = 4,
     Refused = 5,
     NotNow = 6,
+    /// As shells say it of a program that Ctrl-C has ended.
+    Interrupted = 130,
 }
 
 /// A failure that a person can do something about.
@@ -71,6 +74,11 @@ impl StdError for Problem {
     }
 }
 
+/// A failure whose whole story stands on standard error already.
+#[derive(Debug, thiserror::Error)]
+#[error("it failed, as told")]
+pub(crate) struct AlreadyTold;
+
 /// The end of the program: success in silence, a failure with its whole chain of causes.
 pub(crate) fn end(outcome: anyhow::Result<()>, terminal: Terminal) -> ExitCode {
     let Err(error) = outcome else {
@@ -79,15 +87,23 @@ pub(crate) fn end(outcome: anyhow::Result<()>, terminal: Terminal) -> ExitCode {
     if reader_left(&error) {
         return ExitCode::SUCCESS;
     }
-    let (exit, help) = verdict(&error);
+    if error.is::<AlreadyTold>() {
+        return ExitCode::from(Exit::Failed as u8);
+    }
+    ExitCode::from(tell(&error, terminal) as u8)
+}
+
+/// Says what went wrong, and what to do next.
+pub(crate) fn tell(error: &anyhow::Error, terminal: Terminal) -> Exit {
+    let (exit, help) = verdict(error);
     if terminal.json {
-        let message = chain(&error).join(": ");
+        let message = chain(error).join(": ");
         let report = serde_json::json!({ "error": message, "help": help, "exit_code": exit as u8 });
         terminal.note(&report.to_string());
     } else {
-        terminal.note(&told(&error, help.as_deref(), terminal));
+        terminal.note(&told(error, help.as_deref(), terminal));
     }
-    ExitCode::from(exit as u8)
+    exit
 }
 
 fn verdict(error: &anyhow::Error) -> (Exit, Option<String>) {

@@ -7,6 +7,7 @@ mod command;
 mod demo;
 mod doors;
 mod exit;
+mod signals;
 mod terminal;
 
 use std::process::ExitCode;

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 pub(crate) use answer::Answer;
 pub(crate) use error::ClientError;
-pub(crate) use events::Events;
+pub(crate) use events::{Event, Events};
 pub(crate) use multipart::Upload;
 pub(crate) use origin::{Origin, segment};
 

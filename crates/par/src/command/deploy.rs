@@ -8,9 +8,9 @@ use par_model::api::{DeployEvent, DeployOptions, Deployed, SpawnOptions};
 use par_model::{AgentId, RestartMode};
 use tokio::fs::File;
 
-use super::Context;
 use super::environment::{self, Variable};
 use super::packing::Package;
+use super::{Context, fleet};
 use crate::client::{Answer, ClientError, Upload};
 use crate::exit::{Exit, Problem};
 use crate::terminal::{Progress, bytes, harmless};
@@ -92,7 +92,7 @@ impl Deploy {
         let options = self.options()?;
         match deploy(context, &package, &options, until).await? {
             Outcome::Accepted { package_id } => accepted(context, &package_id),
-            Outcome::Answering(deployed) => answering(context, &deployed),
+            Outcome::Answering(deployed) => answering(context, &deployed).await,
         }
     }
 
@@ -127,18 +127,24 @@ fn accepted(context: &Context, package_id: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn answering(context: &Context, deployed: &Deployed) -> anyhow::Result<()> {
+async fn answering(context: &Context, deployed: &Deployed) -> anyhow::Result<()> {
     let terminal = context.terminal;
     if terminal.json {
         terminal.print_json(deployed)?;
         return Ok(());
     }
     let (agent, url) = (&deployed.agent_id, context.client.origin());
-    let call = context.par(&format!("call {agent} '{{}}'"));
-    terminal.print(&format!(
-        "{agent} is running: {url}{}\n  try: {call}",
-        deployed.invoke_path
-    ))?;
+    let offers = fleet::offers(&context.client, agent).await;
+    // An agent that has ended meanwhile says nothing of itself; most can be called.
+    let (path, words) = if offers.is_ok_and(|offers| offers.nothing_but_sessions()) {
+        let words = format!("exec {agent} -c 'print(1 + 1)'");
+        (format!("/agents/{agent}/sessions"), words)
+    } else {
+        let words = format!("call {agent} '{{}}'");
+        (deployed.invoke_path.clone(), words)
+    };
+    let line = context.par(&words);
+    terminal.print(&format!("{agent} is running: {url}{path}\n  try: {line}"))?;
     Ok(())
 }
 

@@ -2,8 +2,9 @@
 
 use par_model::ProcessState;
 use par_model::api::{ProcessStatus, SupervisorStatus};
+use serde::Deserialize;
 
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, segment};
 use crate::exit::{Exit, Problem};
 use crate::terminal::Progress;
 
@@ -23,6 +24,36 @@ pub(crate) async fn next(
     client
         .get(&format!("/supervisor/status?after={after}&wait={PATIENCE}"))
         .await
+}
+
+/// What an agent can be asked for, as its own health says.
+#[derive(Deserialize)]
+pub(crate) struct Offers {
+    adapter: String,
+    sessions: Option<u64>,
+}
+
+impl Offers {
+    /// Whether it has the execution backend.
+    pub(crate) fn sessions(&self) -> bool {
+        self.sessions.is_some()
+    }
+
+    /// Whether it has that, and nothing that `par call` could call.
+    pub(crate) fn nothing_but_sessions(&self) -> bool {
+        self.sessions() && self.adapter == "none"
+    }
+}
+
+pub(crate) async fn offers(client: &Client, agent: &str) -> Result<Offers, ClientError> {
+    #[derive(Deserialize)]
+    struct Health {
+        agent_status: Offers,
+    }
+    let health: Health = client
+        .get(&format!("/agents/{}/health", segment(agent)))
+        .await?;
+    Ok(health.agent_status)
 }
 
 /// An agent by its id, or by the name of its process.

@@ -51,7 +51,7 @@ impl Init {
             files.join(", "),
             program(),
             context.par(&format!("deploy {place}")),
-            context.par(&format!("call {name} '{}'", self.example.question())),
+            context.par(&self.example.question(&name)),
         ))?;
         Ok(())
     }

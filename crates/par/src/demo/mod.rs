@@ -1,4 +1,4 @@
-//! `par demo`: two agents at work, one asking the other, with nothing set up beforehand.
+//! `par demo`: agents at work, one asking another, one running code, with nothing set up beforehand.
 
 mod story;
 mod supervisor;
@@ -8,11 +8,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::Client;
 use crate::command::Context;
 use crate::exit::{Exit, Problem};
+use crate::signals::Signals;
 use crate::terminal::Terminal;
 use story::Story;
 use supervisor::{Settings, Supervisor};
@@ -59,7 +59,7 @@ impl Demo {
         progress.say("starting a supervisor");
         let mut supervisor = tokio::select! {
             started = progress.during(Supervisor::start(&settings)) => started?,
-            () = signals.next() => return Ok(()),
+            _ = signals.next() => return Ok(()),
         };
         let context = Context {
             client: Client::new(supervisor.origin().clone()),
@@ -69,7 +69,7 @@ impl Demo {
         let outcome = tokio::select! {
             told = tell(&story, self.once) => told,
             status = supervisor.ended() => Err(ended_early(status)),
-            () = signals.next() => Ok(()),
+            _ = signals.next() => Ok(()),
         };
         progress.say("ending the supervisor and its agents");
         let stopped = progress.during(supervisor.stop(signals.next())).await;
@@ -101,26 +101,4 @@ fn refuse_a_taken_port(port: u16) -> Result<(), Problem> {
                 .because(source)
                 .help("`par demo --port 0` takes any free one")
         })
-}
-
-/// Ctrl-C, and what `kill` sends.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -1,22 +1,29 @@
-//! What the demo shows: two agents come up, are healthy, and talk.
+//! What the demo shows: agents come up, are healthy, talk, and run code.
 
 use std::path::Path;
 
 use bytes::Bytes;
 use http::Method;
 use http_body_util::Full;
+use par_model::Tier;
 use par_model::api::{AgentHealth, DeployOptions, Deployed, FleetHealth};
 use serde_json::value::RawValue;
 
 use crate::bundled::Example;
 use crate::command::Context;
 use crate::command::deploy::{Outcome, Until, deploy};
+use crate::command::exec::{Asked, Session};
 use crate::command::packing::Package;
 use crate::exit::{Exit, Problem};
 use crate::terminal::{Cell, Column, Row, Style, Table};
 
-const CAST: [(&str, Example); 2] = [("agent-a", Example::Asker), ("agent-b", Example::Hello)];
+const CAST: [(&str, Example); 3] = [
+    ("agent-a", Example::Asker),
+    ("agent-b", Example::Hello),
+    ("python", Example::Python),
+];
 const QUESTION: &str = r#"{"agent": "agent-b", "name": "Ada"}"#;
+const CODE: &str = "sum(range(10))";
 
 const COLUMNS: [Column; 4] = [
     column("AGENT", 0),
@@ -53,19 +60,21 @@ impl<'a> Story<'a> {
         let health: FleetHealth = self.context.client.get("/supervisor/health").await?;
         if !terminal.json {
             let url = self.context.client.origin();
-            terminal.print(&format!("A supervisor is up at {url} with two agents.\n"))?;
+            terminal.print(&format!("A supervisor is up at {url} with three agents.\n"))?;
             terminal.print(&table(&agents, &health).render(terminal.out))?;
         }
         if health.status != "healthy" {
             return Err(Problem::new(Exit::Failed, "an agent is not healthy").into());
         }
         let answer = self.ask().await?;
+        let value = self.execute().await?;
         if terminal.json {
             return Ok(terminal.print_json(&serde_json::json!({
                 "url": self.context.client.origin().to_string(),
                 "agents": agents,
                 "health": health,
                 "answer": serde_json::from_slice::<Box<RawValue>>(&answer)?,
+                "value": serde_json::from_str::<Box<RawValue>>(&value)?,
             }))?);
         }
         let question = self.context.par(&format!("call agent-a ask '{QUESTION}'"));
@@ -73,6 +82,8 @@ impl<'a> Story<'a> {
         terminal.print(&format!(
             "\nagent-a asks agent-b:\n  $ {question}\n  {answer}"
         ))?;
+        let exec = self.context.par(&format!("exec python -c '{CODE}'"));
+        terminal.print(&format!("\npython runs code:\n  $ {exec}\n  {value}"))?;
         Ok(())
     }
 
@@ -87,6 +98,7 @@ impl<'a> Story<'a> {
             self.context.par("ps"),
             self.context.par(r#"call agent-b '{"name": "Grace"}'"#),
             format!(r#"curl {url}/agents/agent-b/invoke -d '{{"name": "Grace"}}'"#),
+            self.context.par("exec python"),
             format!("curl {url}/supervisor/status"),
             self.context.par("logs -f"),
         ];
@@ -121,6 +133,20 @@ impl<'a> Story<'a> {
             .header(http::header::CONTENT_TYPE, "application/json");
         let answer = client.send(request, Full::from(QUESTION)).await?;
         Ok(answer.success().await?.bytes().await?)
+    }
+
+    /// The value of the code, in JSON.
+    async fn execute(&self) -> anyhow::Result<String> {
+        let session = Session::open(self.context, "python".to_owned(), None).await?;
+        let asked = Asked {
+            code: CODE.to_owned(),
+            timeout: None,
+            tier: Tier::Small,
+        };
+        let ended = session.execute(&asked).await?.ended().await;
+        session.close().await;
+        let value = ended?.outcome.value().map(str::to_owned);
+        value.ok_or_else(|| Problem::new(Exit::Failed, format!("`{CODE}` had no value")).into())
     }
 }
 

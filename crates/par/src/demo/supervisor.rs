@@ -79,7 +79,7 @@ impl Supervisor {
     }
 
     /// Asks it to end with all its agents, and waits; `hurry` ends the patience early.
-    pub(super) async fn stop(mut self, hurry: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub(super) async fn stop(mut self, hurry: impl Future) -> anyhow::Result<()> {
         let Ok(supervisor) = Target::of(&self.child) else {
             return Ok(()); // It has ended already.
         };
@@ -89,7 +89,7 @@ impl Supervisor {
                 Ok(status) => status.map(drop)?,
                 Err(_elapsed) => self.child.kill().await?,
             },
-            () = hurry => self.child.kill().await?,
+            _ = hurry => self.child.kill().await?,
         }
         Ok(())
     }

@@ -37,6 +37,21 @@ pub(crate) fn indent(json: &str) -> String {
     pretty
 }
 
+/// On one line, with spaces where people expect them. Expects valid JSON.
+pub(crate) fn spaced(json: &str) -> String {
+    let mut line = String::with_capacity(json.len() * 2);
+    let mut letters = json.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            ' ' | '\t' | '\r' | '\n' => {}
+            '"' => copy_string(&mut letters, &mut line),
+            ',' | ':' => line.extend([letter, ' ']),
+            other => line.push(other),
+        }
+    }
+    line
+}
+
 /// Copies a string whose opening quote has been read.
 fn copy_string(letters: &mut std::str::Chars<'_>, pretty: &mut String) {
     pretty.push('"');
@@ -66,6 +81,13 @@ mod tests {
         let json = r#"{"z":1180591620717411303424,"a":[1.10, "x\"{[", {}]}"#;
         let pretty = "{\n  \"z\": 1180591620717411303424,\n  \"a\": [\n    1.10,\n    \"x\\\"{[\",\n    {}\n  ]\n}";
         assert_eq!(indent(json), pretty);
+    }
+
+    #[test]
+    fn on_one_line_only_spaces_are_added() {
+        let json = r#"{"z":118059162071741130342.4,"a":["x,\":y",{}]}"#;
+        let line = r#"{"z": 118059162071741130342.4, "a": ["x,\":y", {}]}"#;
+        assert_eq!(spaced(json), line);
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-pub(crate) use json::indent;
+pub(crate) use json::{indent, spaced};
 pub(crate) use progress::Progress;
 pub(crate) use style::Style;
 pub(crate) use table::{Cell, Column, Row, Table};

@@ -1,7 +1,7 @@
 //! One line on standard error that says what takes so long; gone when it is done, absent when nobody looks.
 
 use std::io::{self, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -17,20 +17,50 @@ const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '�
 #[derive(Clone)]
 pub(crate) struct Progress {
     screen: Screen,
-    text: Arc<Mutex<String>>,
+    line: Arc<Mutex<Line>>,
+}
+
+#[derive(Default)]
+struct Line {
+    text: String,
+    place: Place,
+}
+
+/// What stands in the terminal's line.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Free,
+    /// Our text.
+    Ours,
+    /// The beginning of a line that somebody else goes on writing.
+    Others,
 }
 
 impl Progress {
     pub(super) fn on(screen: Screen) -> Self {
         Self {
             screen,
-            text: Arc::default(),
+            line: Arc::default(),
         }
     }
 
     /// What goes on from now.
     pub(crate) fn say(&self, text: impl Into<String>) {
-        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+        self.line().text = text.into();
+    }
+
+    /// To be asked before `text` is written to the same terminal: the line gives way to it, and comes back once the
+    /// terminal's line is free again.
+    pub(crate) fn give_way(&self, text: &str) {
+        self.clear();
+        let whole = text.ends_with('\n');
+        self.line().place = if whole { Place::Free } else { Place::Others };
+    }
+
+    /// Whether somebody else's line has begun and not ended.
+    pub(crate) fn is_within_a_line(&self) -> bool {
+        self.line().place == Place::Others
     }
 
     /// Shows what goes on while `work` lasts.
@@ -39,7 +69,7 @@ impl Progress {
         let Some(width) = self.screen.width else {
             return work.await;
         };
-        let _line = ClearedLine;
+        let _cleared = Cleared(self);
         let began = Instant::now();
         let mut ticks = interval_at(began + PATIENCE, REDRAW);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -55,24 +85,40 @@ impl Progress {
         }
     }
 
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn draw(&self, frame: char, elapsed: Duration, width: usize) {
-        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.line();
+        if line.place == Place::Others {
+            return;
+        }
+        line.place = Place::Ours;
         let line = format!(
             "{frame} {} ({}s)",
-            harmless(&text).replace('\n', " "),
+            harmless(&line.text).replace('\n', " "),
             elapsed.as_secs()
         );
         let line = Style::Faint.paint(&cut(&line, width), self.screen.colours);
         // A progress line that cannot be drawn is no loss.
         drop(write!(io::stderr().lock(), "\r\x1b[K{line}"));
     }
+
+    fn clear(&self) {
+        let mut line = self.line();
+        if line.place == Place::Ours {
+            line.place = Place::Free;
+            drop(write!(io::stderr().lock(), "\r\x1b[K"));
+        }
+    }
 }
 
-/// Leaves the terminal's line empty, whichever way the wait ends.
-struct ClearedLine;
+/// Takes our line away, whichever way the wait ends.
+struct Cleared<'a>(&'a Progress);
 
-impl Drop for ClearedLine {
+impl Drop for Cleared<'_> {
     fn drop(&mut self) {
-        drop(write!(io::stderr().lock(), "\r\x1b[K"));
+        self.0.clear();
     }
 }

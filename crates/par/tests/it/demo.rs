@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::ran::par;
 
 #[test]
-fn the_demo_deploys_two_agents_that_talk_and_leaves_nothing() {
+fn the_demo_deploys_agents_that_talk_and_run_code_and_leaves_nothing() {
     let ports = PortRange::claim();
     let ran = par([
         "demo",
@@ -29,6 +29,8 @@ fn the_demo_deploys_two_agents_that_talk_and_leaves_nothing() {
         ),
         format!("agent-b  healthy  http://127.0.0.1:{}", ports.first + 1),
         "{\"asked\":\"agent-b\",\"answer\":{\"message\":\"Hello, Ada!\"}}".to_owned(),
+        format!("python   healthy  http://127.0.0.1:{}", ports.first + 2),
+        "exec python -c 'sum(range(10))'\n  45\n".to_owned(),
     ] {
         assert!(ran.stdout.contains(&said), "{said} is missing in {ran:?}");
     }
@@ -49,7 +51,8 @@ fn the_demo_in_json_is_one_object() {
     ];
     let told = par(words).ended_with(0).json();
     assert_eq!(told["answer"]["answer"]["message"], "Hello, Ada!");
-    assert_eq!(told["health"]["healthy_agents"], 2);
+    assert_eq!(told["value"], 45);
+    assert_eq!(told["health"]["healthy_agents"], 3);
 }
 
 #[test]

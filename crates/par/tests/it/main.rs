@@ -15,6 +15,8 @@ mod dependencies;
 mod deploy;
 mod descendants;
 mod ending;
+mod exec;
+mod exec_typed;
 mod failing_handlers;
 mod failing_starts;
 mod grpc;

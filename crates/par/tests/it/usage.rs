@@ -2,12 +2,13 @@
 
 use crate::ran::{par, par_in};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "up",
     "demo",
     "deploy",
     "ps",
     "call",
+    "exec",
     "logs",
     "stop",
     "start",
@@ -74,6 +75,10 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["deploy", "x", "--name", "Not An Id"], "lowercase"),
         (&["deploy", "x", "--restart", "often"], "on-failure"),
         (&["stop"], "AGENT"),
+        (&["exec"], "AGENT"),
+        (&["exec", "x", "-c", "1", "--timeout", "0"], "above 0"),
+        (&["exec", "x", "-c", "1", "--session", "a/b"], "letters"),
+        (&["exec", "x", "file.py", "-c", "1"], "cannot be used with"),
         (&["logs", "--level", "loud"], "debug, info, warning"),
         (&["ps", "--url", "https://host"], "http://"),
         (&["ps", "--url", "localhost"], "http://127.0.0.1:8000"),
