@@ -72,9 +72,11 @@ class Variables:
         room = _Room(self._most_bytes)
         returned = Returned()
         for name, value in extras.items():
-            encoded = room.pack(name, value, None).encoded
-            if encoded is not None:
-                returned.extras[name] = encoded
+            packed = room.pack(name, value, None)
+            if packed.encoded is not None:
+                returned.extras[name] = packed.encoded
+                if not packed.exact:
+                    returned.opaque.append(name)
         last, packed_by_name = self._last, returned.packed
         for name, value in self._namespace.copy().items():
             if not _is_variable(name, value):

@@ -93,7 +93,7 @@ class Real(SessionTest):
             self.assertIn(name, result.opaque)
         self.assertEqual(result.variables["array"], "array([0, 1, 2])")
         self.assertIn("a\n0", result.variables["frame"])
-        self.assertEqual(sorted(result.opaque), sorted(result.variables))
+        self.assertEqual(sorted(result.opaque), sorted(["_", *result.variables]))
         self.assertEqual(worker.run("frame.loc[0, 'a'] = 9; array[0] = 9\n1/0").changed, ["array", "frame"])
 
     def test_matplotlib(self) -> None:

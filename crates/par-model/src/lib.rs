@@ -17,5 +17,5 @@ pub mod status;
 pub use failure::CallError;
 pub use id::{AgentId, PackageDigest, ProcessId, ReplicaId, SessionId, Version};
 pub use policy::{RestartMode, RestartPolicy};
-pub use session::{SessionLimits, Tier};
+pub use session::{RunFailure, SessionLimits, Tier};
 pub use status::ProcessState;

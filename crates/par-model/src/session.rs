@@ -59,6 +59,26 @@ impl fmt::Display for Tier {
     }
 }
 
+/// Why a run did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunFailure {
+    /// The code is no Python.
+    Compile,
+    /// The code raised, or exited.
+    Raised,
+    /// Context, files or a patch that make no sense.
+    Input,
+    /// It wanted more memory than its session may have.
+    Memory,
+    TimedOut,
+    /// Whoever asked for it left.
+    CallerLeft,
+    SessionEnded,
+    /// The interpreter ended, or none could be started.
+    Interpreter,
+}
+
 /// Bounds of the execution backend of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionLimits {

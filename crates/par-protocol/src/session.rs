@@ -57,7 +57,7 @@ pub struct Ran {
     pub variables: Values,
     /// `_`, `figure_1` and the like.
     pub extras: Values,
-    /// Variables whose value does not come back from its MessagePack form as it was.
+    /// Variables and extras whose value does not come back from its MessagePack form as it was.
     pub opaque: Vec<String>,
     /// One line, empty when it succeeded.
     pub error: String,

@@ -187,8 +187,11 @@ fn outcome(id: &SessionId, outcome: &Outcome) -> Json {
         "session_id": id,
         "success": outcome.success,
         "results": values(&outcome.results),
+        "opaque": outcome.opaque,
+        "failure": outcome.failure,
         "error": unless_empty(&outcome.error),
         "traceback": unless_empty(&outcome.traceback),
+        "changed": outcome.changed,
         "stdout_truncated": outcome.stdout_truncated,
         "stderr_truncated": outcome.stderr_truncated,
         "metrics": {

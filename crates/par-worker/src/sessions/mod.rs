@@ -26,7 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use par_model::{CallError, SessionId, SessionLimits, Tier};
+use par_model::{CallError, RunFailure, SessionId, SessionLimits, Tier};
 use par_protocol::session::{Call, Values};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -392,10 +392,7 @@ async fn tell(
 
 fn refused(reason: String) -> mpsc::Receiver<Event> {
     let (events_in, events) = mpsc::channel(1);
-    let outcome = Outcome {
-        error: reason,
-        ..Outcome::default()
-    };
+    let outcome = Outcome::failed(RunFailure::Input, reason);
     let sent = events_in.try_send(Event::Ended(Box::new(outcome)));
     sent.expect("the channel has room for one");
     events

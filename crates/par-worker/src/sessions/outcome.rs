@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use par_model::RunFailure;
 use par_protocol::session::Values;
 use tokio::sync::mpsc;
 
@@ -20,12 +21,18 @@ pub(crate) enum Event {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) success: bool,
+    /// Why not; always there when it did not succeed.
+    pub(crate) failure: Option<RunFailure>,
     /// Variables, `_`, figures: MessagePack by name.
     pub(crate) results: Values,
     /// One line; empty when it succeeded.
     pub(crate) error: String,
     /// Of the code; empty when it did not raise.
     pub(crate) traceback: String,
+    /// Results that are given as their `repr`, or come back as something else.
+    pub(crate) opaque: Vec<String>,
+    /// Variables that a failed run may have changed all the same.
+    pub(crate) changed: Vec<String>,
     pub(crate) stdout_truncated: bool,
     pub(crate) stderr_truncated: bool,
     pub(crate) metrics: Metrics,
@@ -49,6 +56,14 @@ impl Metrics {
 }
 
 impl Outcome {
+    pub(crate) fn failed(failure: RunFailure, error: String) -> Self {
+        Self {
+            failure: Some(failure),
+            error,
+            ..Self::default()
+        }
+    }
+
     /// The reason, and where the code raised, if it did.
     pub(crate) fn error_with_traceback(&self) -> String {
         match self.traceback.is_empty() {
@@ -68,7 +83,11 @@ pub(crate) struct Answered {
 
 impl Answered {
     pub(crate) async fn of(mut events: mpsc::Receiver<Event>) -> Self {
-        let mut answered = Self::default();
+        let unanswered = "the run ended without an answer".to_owned();
+        let mut answered = Self {
+            outcome: Outcome::failed(RunFailure::Interpreter, unanswered),
+            ..Self::default()
+        };
         while let Some(event) = events.recv().await {
             match event {
                 Event::Output(Stream::Stdout, piece) => answered.stdout.extend_from_slice(&piece),
@@ -80,7 +99,6 @@ impl Answered {
                 }
             }
         }
-        answered.outcome.error = "the run ended without an answer".to_owned();
         answered
     }
 }

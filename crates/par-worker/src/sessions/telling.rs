@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use par_model::RunFailure;
 use par_model::control::EndCause;
 use par_protocol::session::{Ran, Values};
 
@@ -15,17 +16,15 @@ pub(super) fn outcome(finished: &Finished, kept: &Kept) -> Outcome {
         End::Ran(ran) if ran.ok => Outcome {
             success: true,
             results: results(ran),
+            opaque: ran.opaque.clone(),
             ..Outcome::default()
         },
         End::Ran(ran) => Outcome {
-            error: failure(ran, finished.stop),
             traceback: ran.traceback.clone(),
-            ..Outcome::default()
+            changed: ran.changed.clone(),
+            ..failed(ran, finished.stop)
         },
-        End::Gone(cause) => Outcome {
-            error: format!("{}{}", loss(cause, finished.stop), kept.consequence()),
-            ..Outcome::default()
-        },
+        End::Gone(cause) => lost(cause, finished.stop, kept),
     };
     Outcome {
         stdout_truncated: finished.stdout_truncated,
@@ -37,17 +36,13 @@ pub(super) fn outcome(finished: &Finished, kept: &Kept) -> Outcome {
 
 /// The session or the worker ended before the run began.
 pub(super) fn not_begun() -> Outcome {
-    Outcome {
-        error: "the session was ended before the run began".to_owned(),
-        ..Outcome::default()
-    }
+    let words = "the session was ended before the run began";
+    Outcome::failed(RunFailure::SessionEnded, words.to_owned())
 }
 
 pub(super) fn no_interpreter(reason: String) -> Outcome {
-    Outcome {
-        error: format!("no interpreter could be started: {reason}"),
-        ..Outcome::default()
-    }
+    let words = format!("no interpreter could be started: {reason}");
+    Outcome::failed(RunFailure::Interpreter, words)
 }
 
 /// For a run that meets an interpreter which ended after the run before it.
@@ -65,35 +60,50 @@ fn results(ran: &Ran) -> Values {
         .collect()
 }
 
-fn failure(ran: &Ran, stop: Option<Stop>) -> String {
-    let mut words = match stop.filter(|_| ran.kind == "interrupted") {
+fn failed(ran: &Ran, stop: Option<Stop>) -> Outcome {
+    let (failure, mut words) = match stop.filter(|_| ran.kind == "interrupted") {
         Some(stop) => reason(stop),
-        None => ran.error.clone(),
+        None => (kind(&ran.kind), ran.error.clone()),
     };
     if !ran.changed.is_empty() {
         let names: Vec<&str> = ran.changed.iter().map(String::as_str).collect();
         words.push_str(&format!(" (may have changed: {})", listed(&names)));
     }
-    words
+    Outcome::failed(failure, words)
 }
 
-fn loss(cause: &EndCause, stop: Option<Stop>) -> String {
-    match stop {
-        None => format!("the interpreter {cause}"),
-        Some(stop @ Stop::Memory(_)) => reason(stop),
-        Some(stop) => format!("{}, and had to be killed", reason(stop)),
+/// In a session's own words, which may be anything.
+fn kind(said: &str) -> RunFailure {
+    match said {
+        "compile" => RunFailure::Compile,
+        "input" => RunFailure::Input,
+        "memory" => RunFailure::Memory,
+        _ => RunFailure::Raised,
     }
 }
 
-fn reason(stop: Stop) -> String {
+fn lost(cause: &EndCause, stop: Option<Stop>, kept: &Kept) -> Outcome {
+    let (failure, words) = match stop {
+        None => (RunFailure::Interpreter, format!("the interpreter {cause}")),
+        Some(stop @ Stop::Memory(_)) => reason(stop),
+        Some(stop) => {
+            let (failure, words) = reason(stop);
+            (failure, format!("{words}, and had to be killed"))
+        }
+    };
+    Outcome::failed(failure, format!("{words}{}", kept.consequence()))
+}
+
+fn reason(stop: Stop) -> (RunFailure, String) {
     match stop {
-        Stop::TimedOut(after) => format!("timed out after {after:?}"),
-        Stop::CallerLeft => "its caller left".to_owned(),
-        Stop::SessionEnded => "its session was ended".to_owned(),
-        Stop::Memory(most) => format!(
-            "it took more than the {} MiB of memory that it may have",
-            most >> 20
-        ),
+        Stop::TimedOut(after) => (RunFailure::TimedOut, format!("timed out after {after:?}")),
+        Stop::CallerLeft => (RunFailure::CallerLeft, "its caller left".to_owned()),
+        Stop::SessionEnded => (RunFailure::SessionEnded, "its session was ended".to_owned()),
+        Stop::Memory(most) => {
+            let most = most >> 20;
+            let words = format!("it took more than the {most} MiB of memory that it may have");
+            (RunFailure::Memory, words)
+        }
     }
 }
 
@@ -173,6 +183,25 @@ mod tests {
             told(killed(), Some(Stop::Memory(64 << 20))),
             "it took more than the 64 MiB of memory that it may have"
         );
+    }
+
+    #[test]
+    fn every_end_has_a_kind_whatever_the_session_says() {
+        let kind = |end, stop| outcome(&finished(end, stop), &Kept::default()).failure;
+        let late = Some(Stop::TimedOut(Duration::from_secs(2)));
+        assert_eq!(kind(failed("compile", ""), None), Some(RunFailure::Compile));
+        assert_eq!(kind(failed("nonsense", ""), None), Some(RunFailure::Raised));
+        assert_eq!(
+            kind(failed("interrupted", ""), late),
+            Some(RunFailure::TimedOut)
+        );
+        let gone = End::Gone(EndCause::Exit { code: 3 });
+        assert_eq!(kind(gone, None), Some(RunFailure::Interpreter));
+        let ran = End::Ran(Box::new(Ran {
+            ok: true,
+            ..Ran::default()
+        }));
+        assert_eq!(kind(ran, late), None);
     }
 
     #[test]

@@ -125,6 +125,7 @@ fn time_is_up_when_it_is_up_whether_the_code_agrees_or_not() {
         let request = json!({ "code": code, "timeout_seconds": 0.3 });
         let began = Instant::now();
         let ran = execute(&scene, "a", &request).json();
+        assert_eq!(ran["failure"], "timed_out");
         assert_eq!(ran["error"], format!("timed out after 300ms{end}"));
         assert!(
             began.elapsed() < Duration::from_secs(20),

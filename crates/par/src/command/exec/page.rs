@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use par_model::RunFailure;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::session::{Asked, Ended, News, Outcome, Session, Step, Stream};
@@ -13,11 +14,6 @@ use crate::terminal::{Progress, Screen, Terminal, bytes, harmless, indent, space
 
 /// How every PNG begins, in base64.
 const PNG: &str = "iVBORw0KGgo";
-/// Where the backend says, behind the error itself, which variables may not be what they were.
-const CHANGED: &str = " (may have changed: ";
-
-/// How the traceback of code ends that was ended from outside; why is in the error.
-const INTERRUPTED: &str = "RunInterrupted";
 
 pub(crate) struct Page {
     terminal: Terminal,
@@ -150,7 +146,11 @@ impl Page {
         }
         if let Some(value) = outcome.value() {
             self.end_line_of(Stream::Stdout)?;
-            self.terminal.print(&shown(value, self.terminal))?;
+            let shown = match outcome.words_of_value() {
+                Some(words) => legible(&words, self.terminal),
+                None => shown(value, self.terminal),
+            };
+            self.terminal.print(&shown)?;
         }
         Ok(())
     }
@@ -158,17 +158,15 @@ impl Page {
     fn show_failure(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
         self.end_line_of(Stream::Stderr)?;
         self.warn_of_what_is_missing(outcome)?;
-        let traceback = outcome.traceback.as_deref().unwrap_or_default().trim_end();
-        let Some(last) = traceback.lines().last() else {
+        let Some(traceback) = &outcome.traceback else {
             return Err(failure(outcome).into());
         };
-        self.note(traceback)?;
-        if last.starts_with(INTERRUPTED) {
+        self.note(traceback.trim_end())?;
+        if !is_told_by_its_traceback(outcome.failure) {
             return Err(failure(outcome).into());
         }
-        let error = outcome.error.as_deref().unwrap_or_default();
-        if let Some(at) = error.find(CHANGED) {
-            let names = error[at + CHANGED.len()..].trim_end_matches(')');
+        if !outcome.changed.is_empty() {
+            let names = outcome.changed.join(", ");
             let warning = format!("may have changed nevertheless: {names}");
             self.terminal.warn(&warning);
         }
@@ -200,18 +198,23 @@ impl Page {
     }
 }
 
-/// A failure in the words of the backend, which has no other name for its kind.
+/// Whether nothing is left to say; the traceback of code that was ended from outside does not say why.
+fn is_told_by_its_traceback(failure: Option<RunFailure>) -> bool {
+    use RunFailure::{Compile, Input, Memory, Raised};
+    matches!(failure, None | Some(Compile | Raised | Input | Memory))
+}
+
+/// A failure in the words of the backend, and what can be done about it.
 fn failure(outcome: &Outcome) -> Problem {
     let error = outcome.error.as_deref().unwrap_or("the code failed");
     let problem = Problem::new(Exit::Failed, error);
-    if error.starts_with("timed out") {
-        problem.help("--timeout SECONDS gives the code more")
-    } else if outcome.traceback.is_some() {
-        problem
-    } else if error.contains(" of memory ") {
-        problem.help("--tier medium or large gives a new session more")
-    } else {
-        problem.help("the next code of a session that stays gets an interpreter of its own")
+    match outcome.failure {
+        Some(RunFailure::TimedOut) => problem.help("--timeout SECONDS gives the code more"),
+        Some(RunFailure::Memory) => problem.help("--tier medium or large gives a new session more"),
+        Some(RunFailure::Interpreter) => {
+            problem.help("the next code of a session that stays gets an interpreter of its own")
+        }
+        _ => problem,
     }
 }
 
@@ -235,6 +238,14 @@ pub(crate) fn shown(value: &str, terminal: Terminal) -> String {
         indent(value)
     };
     harmless(&text).into_owned()
+}
+
+/// Lines stay lines; nothing else may move the cursor.
+fn legible(words: &str, terminal: Terminal) -> String {
+    match terminal.out.width {
+        Some(_) => harmless(words).into_owned(),
+        None => words.to_owned(),
+    }
 }
 
 /// The pictures that the code has drawn, by name, and their sizes.

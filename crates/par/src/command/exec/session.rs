@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use http_body_util::Full;
 use par_model::headers::REQUEST_TIMEOUT;
-use par_model::{SessionId, Tier};
+use par_model::{RunFailure, SessionId, Tier};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -18,6 +18,8 @@ use crate::client::{ClientError, Event, Events, segment};
 use crate::command::{Context, fleet};
 use crate::exit::{Exit, Problem};
 
+/// The result that is the value of the last expression.
+const VALUE: &str = "_";
 const EVENTS: &str = "text/event-stream";
 /// How long the end of a session is waited for.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -81,8 +83,15 @@ pub(crate) struct Outcome {
     pub(crate) success: bool,
     #[serde(default)]
     pub(crate) results: BTreeMap<String, Box<RawValue>>,
+    /// Results that are shown as their `repr`.
+    #[serde(default)]
+    pub(crate) opaque: Vec<String>,
+    pub(crate) failure: Option<RunFailure>,
     pub(crate) error: Option<String>,
     pub(crate) traceback: Option<String>,
+    /// Variables that a failed run may have changed all the same.
+    #[serde(default)]
+    pub(crate) changed: Vec<String>,
     #[serde(default)]
     pub(crate) stdout_truncated: bool,
     #[serde(default)]
@@ -92,7 +101,14 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// The value of the last expression, unless it was `None`.
     pub(crate) fn value(&self) -> Option<&str> {
-        self.results.get("_").map(|value| value.get())
+        self.results.get(VALUE).map(|value| value.get())
+    }
+
+    /// The value in Python's own words, where it has no others.
+    pub(crate) fn words_of_value(&self) -> Option<String> {
+        let is_repr = self.opaque.iter().any(|name| name == VALUE);
+        let value = self.value().filter(|_| is_repr)?;
+        serde_json::from_str(value).ok()
     }
 }
 
