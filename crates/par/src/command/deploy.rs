@@ -8,12 +8,13 @@ use par_model::api::{DeployEvent, DeployOptions, Deployed, SpawnOptions};
 use par_model::{AgentId, RestartMode};
 use tokio::fs::File;
 
+use super::Context;
 use super::environment::{self, Variable};
+use super::fleet::{self, Offers, Way};
 use super::packing::Package;
-use super::{Context, fleet};
 use crate::client::{Answer, ClientError, Upload};
 use crate::exit::{Exit, Problem};
-use crate::terminal::{Progress, bytes, harmless};
+use crate::terminal::{Progress, bytes, harmless, shell_word};
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -134,18 +135,35 @@ async fn answering(context: &Context, deployed: &Deployed) -> anyhow::Result<()>
         return Ok(());
     }
     let (agent, url) = (&deployed.agent_id, context.client.origin());
-    let offers = fleet::offers(&context.client, agent).await;
     // An agent that has ended meanwhile says nothing of itself; most can be called.
-    let (path, words) = if offers.is_ok_and(|offers| offers.nothing_but_sessions()) {
-        let words = format!("exec {agent} -c 'print(1 + 1)'");
-        (format!("/agents/{agent}/sessions"), words)
-    } else {
-        let words = format!("call {agent} '{{}}'");
-        (deployed.invoke_path.clone(), words)
+    let offers = fleet::offers(&context.client, agent).await;
+    let (path, line) = match offers.map_or(Way::Call, Offers::first_way) {
+        Way::Call => {
+            let words = context.par(&format!("call {agent} '{{}}'"));
+            (deployed.invoke_path.clone(), words)
+        }
+        Way::Exec => {
+            let words = context.par(&format!("exec {agent} -c 'print(1 + 1)'"));
+            (format!("/agents/{agent}/sessions"), words)
+        }
+        Way::Paths => {
+            let path = format!("/agents/{agent}/");
+            let words = format!("curl {url}{path}");
+            (path, words)
+        }
+        Way::Action(action) => (format!("/agents/{agent}"), grpcurl(context, agent, &action)),
     };
-    let line = context.par(&words);
     terminal.print(&format!("{agent} is running: {url}{path}\n  try: {line}"))?;
     Ok(())
+}
+
+/// For an agent that is only there over gRPC.
+fn grpcurl(context: &Context, agent: &str, action: &str) -> String {
+    let address = context.client.origin().authority();
+    let message = shell_word(&serde_json::json!({ "action": action }).to_string());
+    format!(
+        "grpcurl -plaintext -H 'x-agent-id: {agent}' -d {message} {address} pixell.agent.AgentService/Invoke"
+    )
 }
 
 /// Sends the package and follows what becomes of it.

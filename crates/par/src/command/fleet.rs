@@ -30,7 +30,19 @@ pub(crate) async fn next(
 #[derive(Deserialize)]
 pub(crate) struct Offers {
     adapter: String,
+    asgi: bool,
+    /// What it does over gRPC.
+    #[serde(default)]
+    actions: Vec<String>,
     sessions: Option<u64>,
+}
+
+/// How one would ask an agent first.
+pub(crate) enum Way {
+    Call,
+    Exec,
+    Paths,
+    Action(String),
 }
 
 impl Offers {
@@ -39,9 +51,14 @@ impl Offers {
         self.sessions.is_some()
     }
 
-    /// Whether it has that, and nothing that `par call` could call.
-    pub(crate) fn nothing_but_sessions(&self) -> bool {
-        self.sessions() && self.adapter == "none"
+    pub(crate) fn first_way(self) -> Way {
+        match self.actions.into_iter().next() {
+            _ if self.adapter != "none" => Way::Call,
+            _ if self.sessions.is_some() => Way::Exec,
+            _ if self.asgi => Way::Paths,
+            Some(action) => Way::Action(action),
+            None => Way::Call,
+        }
     }
 }
 
