@@ -88,6 +88,8 @@ pub struct SessionLimits {
     pub idle: Duration,
     /// Runs at one time, in all sessions together.
     pub running: usize,
+    /// Runs that wait, in all sessions together.
+    pub queue: usize,
     /// Runs that wait for their turn in one session.
     pub waiting: usize,
     /// Of a run that asks for no other.
@@ -110,6 +112,7 @@ impl Default for SessionLimits {
             most: 1000,
             idle: Duration::from_secs(90 * 60),
             running: 64,
+            queue: 1024,
             waiting: 64,
             time: Duration::from_secs(60),
             longest_time: Duration::from_secs(24 * 3600),

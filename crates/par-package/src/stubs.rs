@@ -71,7 +71,7 @@ impl StubNeeds {
         let grpcio = self.grpcio.map(|version| format!(">={}", shown(version)));
         let protobuf = self.protobuf.map(|version| {
             // A runtime may be one major version ahead of the modules.
-            format!(">={},<{}", shown(version), version[0] + 2)
+            format!(">={},<{}", shown(version), version[0].saturating_add(2))
         });
         for (name, versions) in [("grpcio", grpcio), ("protobuf", protobuf)] {
             let Some(versions) = versions else { continue };

@@ -14,12 +14,15 @@ pub async fn end_descendants(root: u32, limit: Duration) {
     end(limit, || living(&descendants(root))).await;
 }
 
-/// Kills orphans of ours that have `mark`, `NAME=value`, in the environment they began with, and all below them.
-pub async fn end_marked_orphans(mark: &str, limit: Duration) {
+/// Kills orphans of ours that come from `root`, which has ended, and all below them: they are in its session, or have
+/// `mark`, `NAME=value`, in the environment they began with.
+pub async fn end_orphans_of(root: u32, mark: &str, limit: Duration) {
     end(limit, || {
         let orphans = children_of(std::process::id()).into_iter();
         let orphans: Vec<u32> = orphans
-            .filter(|pid| !is_ours(*pid) && has_mark(*pid, mark))
+            .filter(|pid| {
+                !is_ours(*pid) && (session_of(*pid) == Some(root) || has_mark(*pid, mark))
+            })
             .collect();
         let below = orphans.iter().flat_map(|pid| descendants(*pid));
         living(&orphans.iter().copied().chain(below).collect::<Vec<_>>())
@@ -27,7 +30,13 @@ pub async fn end_marked_orphans(mark: &str, limit: Duration) {
     .await;
 }
 
-/// Bytes of memory that `root` and all below it have now.
+/// Bytes of memory that `root` and all below it have now, with a fair share of what they share. Slower.
+pub fn proportional_bytes(root: u32) -> u64 {
+    let all = descendants(root).into_iter().chain([root]);
+    all.filter_map(proportional_kilobytes).sum::<u64>() << 10
+}
+
+/// Bytes of memory that `root` and all below it have now; what they share is counted for each.
 pub fn resident_bytes(root: u32) -> u64 {
     let all = descendants(root).into_iter().chain([root]);
     all.filter_map(resident_pages).sum::<u64>() * rustix::param::page_size() as u64
@@ -94,6 +103,19 @@ fn children_of(pid: u32) -> Vec<u32> {
 fn state_of(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 1..].trim_start().chars().next()
+}
+
+/// The session that it was started in, by the id of its leader.
+fn session_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    fields.nth(3)?.parse().ok()
+}
+
+fn proportional_kilobytes(pid: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 fn has_mark(pid: u32, mark: &str) -> bool {

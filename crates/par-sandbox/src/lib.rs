@@ -24,7 +24,7 @@ mod usage;
 pub use agent::{AgentCommand, AgentProcess, confined, spawn_agent, try_private_tmp};
 pub use children::reap_orphans;
 pub use confine::{Confined, Confinement, confine};
-pub use descendants::{end_descendants, end_marked_orphans, resident_bytes};
+pub use descendants::{end_descendants, end_orphans_of, proportional_bytes, resident_bytes};
 pub use exit::{end_cause, signal_name};
 pub use own::{name_process, spawn_own, spawn_worker};
 pub use private_tmp::PrivateTmp;

@@ -32,7 +32,7 @@ pub fn usage(table: &[ProcessEntry], root: u32) -> Option<Usage> {
             sum.add(&part);
         }
     }
-    sum.memory_total = memory_total();
+    sum.memory_total = memory_total().unwrap_or_default();
     Some(sum)
 }
 
@@ -85,8 +85,8 @@ fn io(pid: u32) -> Option<(u64, u64)> {
     Some((number("read_bytes:")?, number("write_bytes:")?))
 }
 
-/// Of the machine, in bytes; 0 when it does not say.
-pub fn memory_total() -> u64 {
+/// Of the machine, in bytes, if it says so.
+pub fn memory_total() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = text.lines().find_map(|line| {
         line.strip_prefix("MemTotal:")?
@@ -95,7 +95,7 @@ pub fn memory_total() -> u64 {
             .parse::<u64>()
             .ok()
     });
-    kilobytes.unwrap_or_default() * 1024
+    kilobytes.map(|kilobytes| kilobytes * 1024)
 }
 
 fn state_name(letter: &str) -> &'static str {

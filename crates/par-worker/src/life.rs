@@ -53,12 +53,8 @@ pub(crate) async fn live(
     reporter: Reporter,
     ending: watch::Receiver<Ending>,
 ) -> EndCause {
-    let sockets = match Sockets::make(&spec) {
-        Ok(sockets) => sockets,
-        Err(error) => return worker_failed(&error),
-    };
-    let listeners = match listeners(&spec, sockets.as_ref()).await {
-        Ok(listeners) => listeners,
+    let (listeners, sockets) = match listen_everywhere(&spec).await {
+        Ok(open) => open,
         Err(cause) => return cause,
     };
     let front = front(&spec, sockets.as_ref());
@@ -95,16 +91,24 @@ fn front(spec: &WorkerSpec, sockets: Option<&Sockets>) -> Rc<Front> {
     Front::new(about, spec.limits, own, outward)
 }
 
-async fn listeners(spec: &WorkerSpec, sockets: Option<&Sockets>) -> Result<Listeners, EndCause> {
-    let failed = |error| worker_failed(&error);
+/// The ports first: who has them is who may make the folder of sockets anew.
+async fn listen_everywhere(spec: &WorkerSpec) -> Result<(Listeners, Option<Sockets>), EndCause> {
+    let failed = |error: io::Error| worker_failed(&error);
+    let (http, grpc) = (
+        listen(spec, spec.port).await?,
+        listen(spec, spec.grpc_port).await?,
+    );
     let supervisor = spec.socket.as_ref().map(UnixListener::bind).transpose();
-    let agent = sockets.map(Sockets::open_door).transpose();
-    Ok(Listeners {
-        http: listen(spec, spec.port).await?,
-        grpc: listen(spec, spec.grpc_port).await?,
-        supervisor: supervisor.map_err(failed)?,
+    let supervisor = supervisor.map_err(failed)?;
+    let sockets = Sockets::make(spec).map_err(failed)?;
+    let agent = sockets.as_ref().map(Sockets::open_door).transpose();
+    let listeners = Listeners {
+        http,
+        grpc,
+        supervisor,
         agent: agent.map_err(failed)?,
-    })
+    };
+    Ok((listeners, sockets))
 }
 
 async fn listen(spec: &WorkerSpec, port: u16) -> Result<TcpListener, EndCause> {
@@ -147,9 +151,10 @@ impl Life {
         self.introduce(&package);
         let prepared = prepare(&self.spec, &package, &self.reporter).await?;
         if package.manifest.wants_execution() {
-            let ground = ground(&self.spec, &prepared);
+            let ground = ground(&self.spec, &prepared, self.reporter.clone());
             let ground = ground.map_err(|error| worker_failed(&error))?;
-            self.front.offer(Sessions::start(ground));
+            let admission = Rc::clone(&self.front.admission);
+            self.front.offer(Sessions::start(ground, admission));
         }
         let mut agent = self.launch(&package, prepared).await?;
         self.reporter.state(Report::Prepared);

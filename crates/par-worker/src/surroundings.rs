@@ -1,5 +1,6 @@
 //! What the processes of an agent and of its sessions find around them.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use par_model::control::WorkerSpec;
 
 use crate::agent::sockets::Sockets;
 use crate::prepare::Prepared;
+use crate::reports::Reporter;
 use crate::sessions::{Ground, Serials};
 use crate::variables::search_path;
 
@@ -42,7 +44,11 @@ pub(crate) fn backend_socket(sockets: Option<&Sockets>) -> BTreeMap<String, Path
 }
 
 /// What sessions stand on. Folders of an earlier life's sessions are gone afterwards.
-pub(crate) fn ground(spec: &WorkerSpec, prepared: &Prepared) -> io::Result<Ground> {
+pub(crate) fn ground(
+    spec: &WorkerSpec,
+    prepared: &Prepared,
+    reporter: Reporter,
+) -> io::Result<Ground> {
     let folder = spec.folders.workspace.join("sessions");
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
@@ -63,6 +69,8 @@ pub(crate) fn ground(spec: &WorkerSpec, prepared: &Prepared) -> io::Result<Groun
         tmp_bytes: TMP_BYTES,
         limits: spec.sessions,
         serials: Serials::default(),
+        reporter,
+        said: RefCell::default(),
     })
 }
 

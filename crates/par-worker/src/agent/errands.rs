@@ -64,7 +64,7 @@ impl Errands {
         if self.under_way.len() >= self.limits.queue as usize {
             return Err(CallError::Overloaded.to_string());
         }
-        let hops = channel.hops(call.parent()) + 1;
+        let hops = channel.hops(call.parent()).saturating_add(1);
         if hops > headers::MAX_HOPS {
             outbound::answer(channel, call.id, &CallError::TooManyHops(headers::MAX_HOPS));
             return Ok(());

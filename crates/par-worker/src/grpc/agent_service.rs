@@ -1,7 +1,7 @@
 //! `pixell.agent.AgentService`, for every agent.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -12,28 +12,38 @@ use par_protocol::protobuf::agent::{
 use tonic::Status;
 
 use super::reply::{Reply, status};
-use super::route::deadline;
+use super::time::{asked_deadline, timestamp};
 use super::unary::unary;
 use crate::agent::logs::now_ms;
-use crate::http::{Door, Front, ask, hops};
+use crate::http::{Door, Front, ask};
 
 pub(super) async fn answer(
     front: &Front,
     door: &Door,
     method: &str,
     request: Request<Incoming>,
-    most: usize,
 ) -> Option<Response<Reply>> {
     Some(match method {
         "Invoke" => {
             let headers = request.headers().clone();
-            unary(request, most, |asked| invoke(front, door, headers, asked)).await
+            unary(request, &front.admission, |asked| {
+                invoke(front, door, headers, asked)
+            })
+            .await
         }
-        "Health" => unary(request, most, async |Empty {}| Ok(health(front))).await,
+        "Health" => {
+            unary(request, &front.admission, async |Empty {}| {
+                Ok(health(front))
+            })
+            .await
+        }
         "DescribeCapabilities" => {
-            unary(request, most, async |Empty {}| describe(front, door)).await
+            unary(request, &front.admission, async |Empty {}| {
+                describe(front, door)
+            })
+            .await
         }
-        "Ping" => unary(request, most, async |Empty {}| Ok(pong())).await,
+        "Ping" => unary(request, &front.admission, async |Empty {}| Ok(pong())).await,
         _ => return None,
     })
 }
@@ -118,8 +128,8 @@ async fn perform(
     let body = serde_json::to_vec(&asked.parameters).expect("text is plain JSON");
     let name = format!("\0{}", asked.action);
     let usual = serving.admission.limits().deadline;
-    let limit = deadline(headers)?.unwrap_or(usual);
-    let answer = ask(&serving, &name, &body, hops(headers));
+    let limit = asked_deadline(headers)?.unwrap_or(usual);
+    let answer = ask(&serving, &name, &body, door.hops(headers));
     let answer = tokio::time::timeout(limit, answer).await;
     let answer = answer.map_err(|_| CallError::DeadlineExceeded(limit))??;
     serde_json::from_slice(&answer)
@@ -143,11 +153,3 @@ fn words(error: &CallError, asked: &ActionRequest) -> String {
         error => error.to_string(),
     }
 }
-
-/// Milliseconds since 1970.
-pub(super) fn timestamp() -> i64 {
-    i64::try_from(now_ms()).unwrap_or(i64::MAX)
-}
-
-/// A deadline that is as long as nobody's patience.
-pub(super) const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);

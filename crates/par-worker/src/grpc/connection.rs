@@ -34,6 +34,10 @@ const SHARED_PENDING_RESETS: usize = MOST_STREAMS as usize;
 const PING_AFTER: Duration = Duration::from_secs(20);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Ten minutes without a call, told to half a minute.
+const IDLE_LOOK: Duration = Duration::from_secs(30);
+const LONGEST_IDLE_LOOKS: u32 = 20;
+
 /// Runs what hyper wants to run beside the connection; whoever has the tracker waits for all of it.
 #[derive(Clone)]
 pub(super) struct Beside(pub(super) TaskTracker);
@@ -68,9 +72,14 @@ where
         service_fn(move |request| route::answer(Rc::clone(&front), door.clone(), request));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let idle = idle_for_long(&streams);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = closed.changed() => {
+            connection.as_mut().graceful_shutdown();
+            poll_fn(|cx| connection.as_mut().poll(cx)).await
+        }
+        () = idle => {
             connection.as_mut().graceful_shutdown();
             poll_fn(|cx| connection.as_mut().poll(cx)).await
         }
@@ -80,6 +89,19 @@ where
     }
     streams.close();
     streams.wait().await;
+}
+
+/// Whoever has a connection and makes no call gives way to others; clients open another when they need one.
+async fn idle_for_long(streams: &TaskTracker) {
+    let mut idle_looks = 0;
+    while idle_looks < LONGEST_IDLE_LOOKS {
+        tokio::time::sleep(IDLE_LOOK).await;
+        idle_looks = if streams.is_empty() {
+            idle_looks + 1
+        } else {
+            0
+        };
+    }
 }
 
 fn builder(door: &Door, streams: TaskTracker) -> http2::Builder<Beside> {

@@ -10,8 +10,8 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_util::task::AbortOnDropHandle;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::connection::Beside;
 
@@ -31,6 +31,8 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 pub(crate) struct Link {
     place: Place,
     open: RefCell<Option<Open>>,
+    /// One opens it, and the others wait for that.
+    opening: Semaphore,
 }
 
 struct Open {
@@ -53,6 +55,7 @@ impl Link {
         Self {
             place,
             open: RefCell::default(),
+            opening: Semaphore::new(1),
         }
     }
 
@@ -69,10 +72,12 @@ impl Link {
     }
 
     async fn sender(&self) -> io::Result<SendRequest<Incoming>> {
-        let sender = self.open.borrow().as_ref().map(|open| open.sender.clone());
-        if let Some(mut sender) = sender
-            && sender.ready().await.is_ok()
-        {
+        if let Some(sender) = self.living().await {
+            return Ok(sender);
+        }
+        let turn = self.opening.acquire().await;
+        let _turn = turn.expect("the semaphore is never closed");
+        if let Some(sender) = self.living().await {
             return Ok(sender);
         }
         let (sender, connection) = match &self.place {
@@ -84,6 +89,12 @@ impl Link {
             _connection: connection,
         }));
         Ok(sender)
+    }
+
+    /// The sender of a connection that is not over.
+    async fn living(&self) -> Option<SendRequest<Incoming>> {
+        let mut sender = self.open.borrow().as_ref()?.sender.clone();
+        sender.ready().await.is_ok().then_some(sender)
     }
 }
 

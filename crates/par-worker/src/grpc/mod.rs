@@ -11,6 +11,7 @@
 mod agent_service;
 mod authority;
 mod connection;
+mod counted;
 mod link;
 mod outward;
 mod own;
@@ -18,6 +19,7 @@ mod python_agent;
 mod reply;
 mod route;
 mod standard;
+mod time;
 mod unary;
 
 pub(crate) use connection::serve;

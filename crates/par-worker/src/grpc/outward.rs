@@ -1,11 +1,13 @@
 //! Calls of our agent to other agents over gRPC. They enter at the supervisor's first room, like every call.
 
+use std::sync::Arc;
+
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use par_model::CallError;
 use par_model::headers::{HOPS, MAX_HOPS, PARENT};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::link::{Link, LinkError, Place};
 use super::own::strip_ours;
@@ -13,9 +15,13 @@ use super::reply::{Passed, Reply};
 use crate::agent::outbound::Supervisor;
 use crate::http::Front;
 
+/// Calls at one time: fewer than the supervisor takes on one connection, so that none waits in silence.
+const MOST_CALLS: usize = 200;
+
 pub(crate) struct Outward {
     /// None for an agent that runs alone.
     supervisor: Option<Link>,
+    places: Arc<Semaphore>,
 }
 
 impl Outward {
@@ -26,6 +32,7 @@ impl Outward {
         });
         Self {
             supervisor: place.map(Link::to),
+            places: Arc::new(Semaphore::new(MOST_CALLS)),
         }
     }
 
@@ -39,10 +46,12 @@ impl Outward {
             || CallError::BadRequest("no supervisor is here: this agent runs alone".to_owned());
         let supervisor = self.supervisor.as_ref().ok_or_else(nobody)?;
         let parent = Parent::of(front, request.headers());
-        let hops = parent.hops + 1;
+        let hops = parent.hops.saturating_add(1);
         if hops > MAX_HOPS {
             return Err(CallError::TooManyHops(MAX_HOPS));
         }
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| CallError::Overloaded)?;
         strip_ours(request.headers_mut());
         request.headers_mut().insert(HOPS, HeaderValue::from(hops));
         let mut unwanted = parent.over.map(over);
@@ -55,7 +64,7 @@ impl Outward {
         };
         match sent {
             Ok(response) => {
-                Ok(response.map(|body| Reply::Passed(Passed::by_other(body, unwanted))))
+                Ok(response.map(|body| Reply::Passed(Passed::by_other(body, unwanted, place))))
             }
             Err(error @ (LinkError::Connect(_) | LinkError::Broken(_))) => {
                 Err(CallError::Unreachable(crate::chain(&error)))

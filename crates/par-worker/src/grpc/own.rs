@@ -16,10 +16,12 @@ use par_protocol::harness::Serves;
 use super::link::{Link, LinkError, Place};
 use super::reply::{OwnCall, Passed, Reply};
 use super::route::OURS;
-use crate::http::{Door, Front, hops};
+use crate::http::{Door, Front};
 
-/// Services that an agent may have.
+/// Services that an agent may have, the longest of their names, and what describes all of them, in bytes.
 const MOST_SERVICES: usize = 256;
+const LONGEST_NAME: usize = 256;
+const MOST_DESCRIPTORS: usize = 2 << 20;
 
 pub(crate) struct Own {
     /// None where the agent has been given no socket.
@@ -48,7 +50,11 @@ impl Own {
         let services = serves.services.iter().filter(|name| may_serve(name));
         let services = services.take(MOST_SERVICES).cloned();
         self.services.replace(services.collect());
-        let descriptors = serves.descriptors.iter();
+        let size: usize = serves.descriptors.iter().map(String::len).sum();
+        let descriptors = serves
+            .descriptors
+            .iter()
+            .filter(|_| size <= MOST_DESCRIPTORS);
         descriptors
             .filter_map(|text| BASE64_STANDARD.decode(text).ok())
             .collect()
@@ -64,7 +70,7 @@ pub(super) async fn forward(
     let link = front.own.link.as_ref();
     let link = link.ok_or_else(|| CallError::NotReady(front.about.agent.clone()))?;
     let own = OwnCall {
-        exchange: serving.channel.begin(hops(request.headers())),
+        exchange: serving.channel.begin(door.hops(request.headers())),
         _place: serving.admission.stream()?,
     };
     if !door.is_trusted() {
@@ -85,7 +91,8 @@ pub(super) async fn forward(
 /// Health and reflection tell of the whole port, and are the worker's.
 fn may_serve(service: &str) -> bool {
     let standard = ["grpc.health.", "grpc.reflection."];
-    !service.is_empty() && !standard.iter().any(|prefix| service.starts_with(prefix))
+    (1..=LONGEST_NAME).contains(&service.len())
+        && !standard.iter().any(|prefix| service.starts_with(prefix))
 }
 
 /// On a public door nobody is believed who he says he is.

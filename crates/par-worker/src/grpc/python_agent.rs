@@ -1,7 +1,7 @@
 //! `pixell.python_agent.PythonAgent`, the execution backend, for agents that ask for it.
 
 use std::rc::Rc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -15,11 +15,11 @@ use par_protocol::protobuf::python_agent::{
     SessionStateRequest, SessionStateResponse, StreamChunk,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Status;
 
-use super::agent_service::{NEVER, timestamp};
 use super::reply::{Reply, refusal, status};
-use super::route::deadline;
+use super::time::{give_up, timestamp};
 use super::unary::{server_streaming, unary};
 use crate::http::Front;
 use crate::sessions::{
@@ -31,23 +31,28 @@ pub(super) async fn answer(
     front: &Front,
     method: &str,
     request: HttpRequest<Incoming>,
-    most: usize,
 ) -> Option<Response<Reply>> {
     let sessions = front.sessions()?;
-    let limit = match deadline(request.headers()) {
-        Ok(limit) => limit.unwrap_or(NEVER),
+    let give_up = match give_up(request.headers()) {
+        Ok(give_up) => give_up,
         Err(error) => return Some(refusal(&error)),
     };
+    let admission = &front.admission;
     Some(match method {
-        "Execute" => unary(request, most, |asked| execute(&sessions, asked, limit)).await,
-        "StreamExecute" => {
-            server_streaming(request, most, |asked| {
-                stream_execute(&sessions, asked, limit)
+        "Execute" => {
+            unary(request, admission, |asked| {
+                execute(&sessions, asked, give_up)
             })
             .await
         }
-        "GetSessionState" => unary(request, most, async |asked| state(&sessions, asked)).await,
-        "RetryWithPatch" => unary(request, most, |asked| retry(&sessions, asked)).await,
+        "StreamExecute" => {
+            let stream = |asked| stream_execute(&sessions, asked, give_up);
+            server_streaming(request, admission, stream).await
+        }
+        "GetSessionState" => unary(request, admission, async |asked| state(&sessions, asked)).await,
+        "RetryWithPatch" => {
+            unary(request, admission, |asked| retry(&sessions, asked, give_up)).await
+        }
         _ => return None,
     })
 }
@@ -55,18 +60,18 @@ pub(super) async fn answer(
 async fn execute(
     sessions: &Rc<Sessions>,
     asked: ExecuteRequest,
-    limit: Duration,
+    give_up: Option<Instant>,
 ) -> Result<ExecuteResponse, Status> {
-    let events = begin(sessions, asked, limit)?;
+    let events = begin(sessions, asked, give_up)?;
     Ok(response(Answered::of(events).await))
 }
 
 fn stream_execute(
     sessions: &Rc<Sessions>,
     asked: ExecuteRequest,
-    limit: Duration,
+    give_up: Option<Instant>,
 ) -> Result<BoxStream<'static, Result<StreamChunk, Status>>, Status> {
-    let events = begin(sessions, asked, limit)?;
+    let events = begin(sessions, asked, give_up)?;
     let next = async |mut events: mpsc::Receiver<Event>| Some((events.recv().await?, events));
     let chunks = stream::unfold(events, next).map(|event| Ok(chunk(event)));
     Ok(chunks.boxed())
@@ -75,16 +80,16 @@ fn stream_execute(
 fn begin(
     sessions: &Rc<Sessions>,
     asked: ExecuteRequest,
-    limit: Duration,
+    give_up: Option<Instant>,
 ) -> Result<mpsc::Receiver<Event>, Status> {
-    let begun = understood(asked, limit, sessions.limits())
+    let begun = understood(asked, give_up, sessions.limits())
         .and_then(|(id, request)| sessions.execute(id, request));
     begun.map_err(|error| status(&error))
 }
 
 fn understood(
     asked: ExecuteRequest,
-    limit: Duration,
+    give_up: Option<Instant>,
     limits: &SessionLimits,
 ) -> Result<(Option<SessionId>, Request), CallError> {
     let tier = tier(asked.resource_tier)?;
@@ -98,7 +103,8 @@ fn understood(
         context: asked.context,
         files: asked.files,
         tier,
-        time: time.min(limit),
+        time,
+        give_up,
     };
     Ok((id, request))
 }
@@ -132,7 +138,11 @@ fn state(sessions: &Sessions, asked: SessionStateRequest) -> Result<SessionState
     })
 }
 
-async fn retry(sessions: &Rc<Sessions>, asked: RetryRequest) -> Result<ExecuteResponse, Status> {
+async fn retry(
+    sessions: &Rc<Sessions>,
+    asked: RetryRequest,
+    give_up: Option<Instant>,
+) -> Result<ExecuteResponse, Status> {
     let edits: Vec<LineEdit> = asked
         .patch
         .unwrap_or_default()
@@ -144,7 +154,7 @@ async fn retry(sessions: &Rc<Sessions>, asked: RetryRequest) -> Result<ExecuteRe
             new_line: edit.new_line,
         })
         .collect();
-    let begun = session_id(asked.session_id).and_then(|id| sessions.retry(id, &edits));
+    let begun = session_id(asked.session_id).and_then(|id| sessions.retry(id, &edits, give_up));
     let events = begun.map_err(|error| status(&error))?;
     Ok(response(Answered::of(events).await))
 }
@@ -199,7 +209,7 @@ mod tests {
     fn nonsense_in_a_request_is_refused_by_name() {
         let limits = SessionLimits::default();
         let words = |asked: ExecuteRequest| {
-            let refused = understood(asked, NEVER, &limits).map(|_| ());
+            let refused = understood(asked, None, &limits).map(|_| ());
             refused.expect_err("refused").to_string()
         };
         let with_tier = ExecuteRequest {

@@ -9,18 +9,34 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use par_model::{CallError, grpc};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
-use crate::admission::Place;
+use crate::admission::{Memory, Place};
 use crate::agent::Exchange;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) enum Reply {
     /// By one of the runtime's own services.
-    Ours(tonic::body::Body),
+    Ours(Ours),
     /// By another server, as it came.
     Passed(Passed),
+}
+
+/// An answer of ours, and the memory that it takes until the caller has taken it.
+pub(crate) struct Ours {
+    body: tonic::body::Body,
+    _memory: Option<Memory>,
+}
+
+impl Reply {
+    pub(super) fn ours(body: tonic::body::Body, memory: Option<Memory>) -> Self {
+        Self::Ours(Ours {
+            body,
+            _memory: memory,
+        })
+    }
 }
 
 /// An answer of another server. When that server goes, its caller is told in trailers.
@@ -29,6 +45,8 @@ pub(crate) struct Passed {
     body: Option<Incoming>,
     /// What the call is, and takes, in our own books, until it ends.
     own: Option<OwnCall>,
+    /// Its place among the agent's calls to others.
+    outward: Option<OwnedSemaphorePermit>,
     /// When nobody wants the answer any more.
     unwanted: Option<LocalBoxFuture<'static, ()>>,
 }
@@ -49,9 +67,14 @@ impl Passed {
     }
 
     /// Of another agent, for as long as it is wanted.
-    pub(super) fn by_other(body: Incoming, unwanted: Option<LocalBoxFuture<'static, ()>>) -> Self {
+    pub(super) fn by_other(
+        body: Incoming,
+        unwanted: Option<LocalBoxFuture<'static, ()>>,
+        outward: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             unwanted,
+            outward: Some(outward),
             ..Self::from(body)
         }
     }
@@ -59,6 +82,7 @@ impl Passed {
     fn end(&mut self) {
         self.body = None;
         self.unwanted = None;
+        self.outward = None;
         if let Some(mut own) = self.own.take() {
             own.exchange.finish();
         }
@@ -70,6 +94,7 @@ impl From<Incoming> for Passed {
         Self {
             body: Some(body).filter(|body| !body.is_end_stream()),
             own: None,
+            outward: None,
             unwanted: None,
         }
     }
@@ -84,7 +109,8 @@ pub(super) fn refusal(error: &CallError) -> Response<Reply> {
 }
 
 pub(super) fn refusal_of(status: Status) -> Response<Reply> {
-    status.into_http::<tonic::body::Body>().map(Reply::Ours)
+    let response = status.into_http::<tonic::body::Body>();
+    response.map(|body| Reply::ours(body, None))
 }
 
 impl Body for Passed {
@@ -156,21 +182,23 @@ impl Body for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            Self::Ours(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Self::Ours(ours) => Pin::new(&mut ours.body)
+                .poll_frame(cx)
+                .map_err(BoxError::from),
             Self::Passed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Ours(body) => body.is_end_stream(),
+            Self::Ours(ours) => ours.body.is_end_stream(),
             Self::Passed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Ours(body) => body.size_hint(),
+            Self::Ours(ours) => ours.body.size_hint(),
             Self::Passed(body) => body.size_hint(),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -53,10 +52,9 @@ async fn route(
     if front.own.serves(service) {
         return own::forward(front, door, request).await;
     }
-    let most = usize::try_from(front.admission.limits().body).unwrap_or(usize::MAX);
     let answered = match service {
-        agent::SERVICE => agent_service::answer(front, door, method, request, most).await,
-        python_agent::SERVICE => execution::answer(front, method, request, most).await,
+        agent::SERVICE => agent_service::answer(front, door, method, request).await,
+        python_agent::SERVICE => execution::answer(front, method, request).await,
         _ => front.standard.answer(service, request).await,
     };
     Ok(answered.unwrap_or_else(|| unimplemented(&path)))
@@ -70,7 +68,7 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 }
 
 fn not_grpc() -> Response<Reply> {
-    let mut response = Response::new(Reply::Ours(tonic::body::Body::empty()));
+    let mut response = Response::new(Reply::ours(tonic::body::Body::empty(), None));
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
 }
@@ -89,14 +87,4 @@ fn asked_agent(headers: &HeaderMap) -> Result<Option<&str>, CallError> {
     let agent = value.to_str().ok().filter(|_| rest.is_none());
     let wrong = || CallError::BadRequest(format!("`{AGENT_ID}` is not one agent's id"));
     agent.map(Some).ok_or_else(wrong)
-}
-
-/// How long the caller waits.
-pub(super) fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
-    let Some(value) = headers.get(grpc::TIMEOUT) else {
-        return Ok(None);
-    };
-    let time = value.to_str().ok().and_then(grpc::parse_timeout);
-    let nonsense = || CallError::BadRequest(format!("`{}` is not a time", grpc::TIMEOUT));
-    time.map(Some).ok_or_else(nonsense)
 }

@@ -52,9 +52,8 @@ macro_rules! answerer {
             let mut server = server.clone();
             Box::pin(async move {
                 let answered = server.call(request).await;
-                answered
-                    .unwrap_or_else(|never| match never {})
-                    .map(Reply::Ours)
+                let answered = answered.unwrap_or_else(|never| match never {});
+                answered.map(|body| Reply::ours(body, None))
             })
         })
     }};
@@ -73,15 +72,20 @@ impl Default for Standard {
 }
 
 impl Standard {
-    /// Says of all services, and of the server as a whole (the empty name), whether they serve.
-    pub(crate) async fn report(&self, serving: bool, own: &[String]) {
+    /// Says of all services, and of the server as a whole (the empty name), whether they serve. Nothing is said any more of
+    /// those that the agent `had` and has no longer.
+    pub(crate) async fn report(&self, serving: bool, own: &[String], had: &[String]) {
+        let mut reporter = self.reporter.clone();
+        for service in had.iter().filter(|service| !own.contains(service)) {
+            reporter.clear_service_status(service).await;
+        }
         let status = match serving {
             true => ServingStatus::Serving,
             false => ServingStatus::NotServing,
         };
         let ours = self.described.borrow().ours();
         for service in ours.chain([String::new()]).chain(own.iter().cloned()) {
-            self.reporter.set_service_status(service, status).await;
+            reporter.set_service_status(service, status).await;
         }
     }
 

@@ -1,20 +1,25 @@
-//! Protobuf in, protobuf out: tonic reads and writes the messages, on this thread.
+//! Protobuf in, protobuf out: tonic reads and writes the messages, on this thread. Messages are counted with all other
+//! bodies of the agent, from the first byte of the request until the caller has taken the answer.
+
+use std::cell::Cell;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use par_model::{CallError, grpc};
+use par_model::grpc;
 use prost::Message;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-use super::reply::Reply;
+use super::counted::Counted;
+use super::reply::{Reply, status};
+use crate::admission::{Admission, Memory};
 
-/// One message in, one out. `most` is the largest message, in bytes.
+/// One message in, one out.
 pub(super) async fn unary<Q, A, F>(
     request: Request<Incoming>,
-    most: usize,
+    admission: &Admission,
     answer: impl FnOnce(Q) -> F,
 ) -> Response<Reply>
 where
@@ -22,16 +27,26 @@ where
     A: Message + Default + 'static,
     F: Future<Output = Result<A, Status>>,
 {
+    let (request, inherited) = counted(request, admission);
+    let kept = Cell::new(None);
     let once = Once(Some(async |request: tonic::Request<Q>| {
-        answer(request.into_inner()).await.map(tonic::Response::new)
+        let asked = inherited.await.unwrap_or_else(|_| admission.memory());
+        let answer = answer(request.into_inner()).await?;
+        drop(asked);
+        let mut memory = admission.memory();
+        let length = answer.encoded_len() as u64;
+        memory.grow(length).map_err(|error| status(&error))?;
+        kept.set(Some(memory));
+        Ok(tonic::Response::new(answer))
     }));
-    by_our_table(server::<A, Q>(most).unary(once, request).await)
+    let response = server::<A, Q>(admission).unary(once, request).await;
+    reply(response, kept.take())
 }
 
 /// One message in, many out.
 pub(super) async fn server_streaming<Q, A, S>(
     request: Request<Incoming>,
-    most: usize,
+    admission: &Admission,
     answer: impl FnOnce(Q) -> Result<S, Status>,
 ) -> Response<Reply>
 where
@@ -39,32 +54,49 @@ where
     A: Message + Default + 'static,
     S: futures_util::Stream<Item = Result<A, Status>> + Send + 'static,
 {
+    let (request, inherited) = counted(request, admission);
+    let kept = Cell::new(None);
     let once = Once(Some(async |request: tonic::Request<Q>| {
+        kept.set(inherited.await.ok());
         answer(request.into_inner()).map(tonic::Response::new)
     }));
-    by_our_table(server::<A, Q>(most).server_streaming(once, request).await)
+    let response = server::<A, Q>(admission)
+        .server_streaming(once, request)
+        .await;
+    reply(response, kept.take())
 }
 
-fn server<A, Q>(most: usize) -> Grpc<ProstCodec<A, Q>>
+fn counted(
+    request: Request<Incoming>,
+    admission: &Admission,
+) -> (Request<Counted>, tokio::sync::oneshot::Receiver<Memory>) {
+    let (head, body) = request.into_parts();
+    let (body, inherited) = Counted::new(body, admission.memory());
+    (Request::from_parts(head, body), inherited)
+}
+
+fn server<A, Q>(admission: &Admission) -> Grpc<ProstCodec<A, Q>>
 where
     Q: Message + Default + 'static,
     A: Message + Default + 'static,
 {
+    let most = usize::try_from(admission.limits().body).unwrap_or(usize::MAX);
     Grpc::new(ProstCodec::default())
         .accept_compressed(Gzip)
         .max_decoding_message_size(most)
-        .max_encoding_message_size(most)
+        // What we answer is bounded where it is made.
+        .max_encoding_message_size(usize::MAX)
 }
 
-/// tonic calls a message that is too large OUT_OF_RANGE, which no service of ours answers; the table says otherwise.
-fn by_our_table(mut response: Response<tonic::body::Body>) -> Response<Reply> {
+/// tonic calls a message that is too large OUT_OF_RANGE, which no service of ours answers; the protocol, and our table
+/// for a body that is too large, say RESOURCE_EXHAUSTED.
+fn reply(mut response: Response<tonic::body::Body>, memory: Option<Memory>) -> Response<Reply> {
     if let Some(status) = response.headers_mut().get_mut(grpc::STATUS)
         && Code::from_bytes(status.as_bytes()) == Code::OutOfRange
     {
-        let (_, code) = CallError::BodyTooLarge { limit: 0 }.on_the_wire();
-        *status = HeaderValue::from(code);
+        *status = HeaderValue::from(i32::from(Code::ResourceExhausted));
     }
-    response.map(Reply::Ours)
+    response.map(|body| Reply::ours(body, memory))
 }
 
 /// A service for the one request that it is made for.

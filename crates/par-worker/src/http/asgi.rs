@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
 use super::body::{AgentStream, Answer, Framing, latin1};
-use super::call::{call_error, deadline, hops};
+use super::call::{call_error, deadline};
 use super::door::Door;
 use crate::agent::Exchange;
 use crate::agent::exchange::ChunkSender;
@@ -45,7 +45,7 @@ async fn answered(
     let place = serving.admission.enter().await?;
     let (parts, body) = request.into_parts();
     let head = head_of(&parts, door, body.is_end_stream(), false);
-    let mut exchange = begin(serving, &head, hops(&parts.headers))?;
+    let mut exchange = begin(serving, &head, door.hops(&parts.headers))?;
     exchange.hold(place);
     let upload = (!head.end).then(|| spawn_local(upload(exchange.sender(), body)).abort_handle());
     let guard = UploadGuard(upload);

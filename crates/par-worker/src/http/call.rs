@@ -7,8 +7,8 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use par_model::CallError;
 use par_model::headers::REQUEST_TIMEOUT;
-use par_model::{CallError, headers};
 use par_protocol::frame::{CHUNK_MORE, Frame, Kind, split_chunk};
 use par_protocol::harness::{Failure, FailureKind};
 use tokio::time::error::Elapsed;
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::answer;
 use super::body::{AgentStream, Answer, Framing, StreamError};
+use super::door::Door;
 use crate::admission::{Admission, Memory};
 use crate::agent::Exchange;
 use crate::serving::Serving;
@@ -30,11 +31,12 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 pub(crate) async fn call(
     serving: &Serving,
     export: &str,
+    door: &Door,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, CallError> {
     let limit = deadline(request.headers(), serving.admission.limits().deadline)?;
     let framing = wanted_framing(request.headers());
-    let hops = hops(request.headers());
+    let hops = door.hops(request.headers());
     let work = async {
         // The body first: who sends it slowly takes nobody's place.
         let (body, _memory) = read_body(request, &serving.admission).await?;
@@ -270,14 +272,6 @@ fn wanted_framing(headers: &HeaderMap) -> Option<Framing> {
     [Framing::Events, Framing::Lines]
         .into_iter()
         .find(|framing| accepted.contains(framing.content_type()))
-}
-
-/// How many agents called each other before this call. On the public port the header was stripped.
-pub(crate) fn hops(headers: &HeaderMap) -> u32 {
-    let text = headers
-        .get(headers::HOPS)
-        .and_then(|value| value.to_str().ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 impl From<StreamError> for CallError {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
-use par_model::headers::CALLER;
+use par_model::headers::{CALLER, HOPS};
 
 /// Where a connection was accepted.
 #[derive(Clone, Debug)]
@@ -28,6 +28,13 @@ impl Door {
     /// Whether another agent is calling, or the agent itself.
     pub(crate) fn caller_is_agent(&self, headers: &HeaderMap) -> bool {
         self.is_agents_own() || self.is_trusted() && headers.contains_key(CALLER)
+    }
+
+    /// How many agents called each other before a call: what the supervisor says, and nobody else.
+    pub(crate) fn hops(&self, headers: &HeaderMap) -> u32 {
+        let said = headers.get(HOPS).filter(|_| self.is_trusted());
+        let count = said.and_then(|value| value.to_str().ok()?.parse().ok());
+        count.unwrap_or_default()
     }
 
     /// The client's address; behind the supervisor the last one that it appended.

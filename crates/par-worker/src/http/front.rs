@@ -66,13 +66,13 @@ impl Front {
     /// From now on calls go to the agent.
     pub(crate) async fn serve(&self, serving: Rc<Serving>) {
         self.serving.replace(Some(serving));
-        self.report().await;
+        self.report(&[]).await;
     }
 
     /// From now on new calls are refused.
     pub(crate) async fn withdraw(&self) {
         self.serving.replace(None);
-        self.report().await;
+        self.report(&[]).await;
     }
 
     /// From now on code runs in sessions.
@@ -91,14 +91,16 @@ impl Front {
             Ok(serves) => serves,
             Err(error) => return warn!(%error, "the agent's services were not understood"),
         };
+        let had = self.own.services();
         let descriptors = self.own.announce(&serves);
         self.standard.describe(self.own.services(), descriptors);
-        self.report().await;
+        self.report(&had).await;
     }
 
-    async fn report(&self) {
+    async fn report(&self, had: &[String]) {
         let serves = self.serving.borrow().is_some();
-        self.standard.report(serves, &self.own.services()).await;
+        let own = self.own.services();
+        self.standard.report(serves, &own, had).await;
     }
 
     pub(crate) async fn handle(
@@ -125,7 +127,7 @@ impl Front {
             "/meta" => {
                 Ok(only(request.method(), &READ, "GET, HEAD").unwrap_or_else(|| self.meta()))
             }
-            "/invoke" => self.invoke(request).await,
+            "/invoke" => self.invoke(door, request).await,
             _ if path.starts_with("/exports/") => self.export(door, request).await,
             _ if is_below(path, "/sessions") && self.sessions().is_some() => {
                 self.session(request).await
@@ -140,7 +142,11 @@ impl Front {
         self.serving.borrow().clone().ok_or_else(not_ready)
     }
 
-    async fn invoke(&self, request: Request<Incoming>) -> Result<Response<Answer>, CallError> {
+    async fn invoke(
+        &self,
+        door: &Door,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, CallError> {
         if let Some(refused) = only(request.method(), &[Method::POST], "POST") {
             return Ok(refused);
         }
@@ -148,7 +154,7 @@ impl Front {
         if !serving.can_be_invoked() {
             return Err(CallError::UnknownPath);
         }
-        call::call(&serving, "", request).await
+        call::call(&serving, "", door, request).await
     }
 
     async fn export(
@@ -169,7 +175,7 @@ impl Front {
         if !serving.has_export(&name, door.caller_is_agent(request.headers())) {
             return Err(CallError::UnknownExport(name.chars().take(200).collect()));
         }
-        call::call(&serving, &name, request).await
+        call::call(&serving, &name, door, request).await
     }
 
     async fn session(&self, request: Request<Incoming>) -> Result<Response<Answer>, CallError> {

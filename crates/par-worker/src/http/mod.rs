@@ -11,7 +11,7 @@ mod sessions;
 mod ui;
 mod websocket;
 
-pub(crate) use call::{ask, hops};
+pub(crate) use call::ask;
 pub(crate) use door::Door;
 pub(crate) use front::{About, AboutPackage, Front};
 pub(crate) use server::{Listeners, Server};

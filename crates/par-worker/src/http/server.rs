@@ -1,6 +1,8 @@
 //! Accepts connections on the agent's ports, on its unix socket, and on the door of its own processes.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,14 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::either::Either;
 use tracing::{debug, warn};
 
 use super::door::Door;
 use super::front::Front;
 
-/// Connections at one time, through all doors together.
+/// Connections at one time, through each door: whoever fills one of them closes no other.
 const MOST_CONNECTIONS: usize = 4096;
 /// More than the supervisor lets pass, which adds some of its own.
 const MOST_HEADERS: usize = 160;
@@ -48,17 +51,11 @@ pub(crate) struct Listeners {
 }
 
 impl Server {
-    pub(crate) fn start(front: &Rc<Front>, listeners: Listeners) -> std::io::Result<Self> {
+    pub(crate) fn start(front: &Rc<Front>, listeners: Listeners) -> io::Result<Self> {
         let (closing, closed) = watch::channel(false);
-        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut doors = JoinSet::new();
         for listener in listeners.all()? {
-            doors.spawn_local(accept(
-                listener,
-                Rc::clone(front),
-                Arc::clone(&room),
-                closed.clone(),
-            ));
+            doors.spawn_local(accept(listener, Rc::clone(front), closed.clone()));
         }
         Ok(Self { closing, doors })
     }
@@ -67,14 +64,14 @@ impl Server {
     pub(crate) async fn close(mut self, limit: Duration) {
         self.closing.send_replace(true);
         let all = async { while self.doors.join_next().await.is_some() {} };
-        if tokio::time::timeout(limit, all).await.is_err() {
+        if timeout(limit, all).await.is_err() {
             debug!("connections were still open at the end");
         }
     }
 }
 
 impl Listeners {
-    fn all(self) -> std::io::Result<Vec<Listener>> {
+    fn all(self) -> io::Result<Vec<Listener>> {
         let public = self.http.local_addr()?;
         let grpc = self.grpc.local_addr()?;
         let mut all = vec![
@@ -130,7 +127,7 @@ enum Listener {
 type Connection = Either<TcpStream, UnixStream>;
 
 impl Listener {
-    async fn accept(&self) -> std::io::Result<(Connection, Door, Speaks)> {
+    async fn accept(&self) -> io::Result<(Connection, Door, Speaks)> {
         match self {
             Self::Tcp {
                 listener,
@@ -156,28 +153,25 @@ impl Listener {
 }
 
 /// Serves each connection in a task of its own; leaves further ones waiting while there are too many.
-async fn accept(
-    listener: Listener,
-    front: Rc<Front>,
-    room: Arc<Semaphore>,
-    mut closed: watch::Receiver<bool>,
-) {
+async fn accept(listener: Listener, front: Rc<Front>, mut closed: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
+        let next = async {
+            let place = Arc::clone(&room).acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
+            listener.accept().await.map(|accepted| (accepted, place))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
             _ = closed.changed() => break,
         };
         match accepted {
-            Ok((stream, door, speaks)) => {
+            Ok(((stream, door, speaks), place)) => {
                 while connections.try_join_next().is_some() {}
-                let permit = Arc::clone(&room)
-                    .acquire_owned()
-                    .await
-                    .expect("the semaphore is never closed");
                 let served = serve(stream, door, speaks, Rc::clone(&front), closed.clone());
                 connections.spawn_local(async move {
-                    let _until_the_end = permit;
+                    let _until_the_end = place;
                     served.await;
                 });
             }
@@ -194,27 +188,44 @@ async fn serve(
     front: Rc<Front>,
     closed: watch::Receiver<bool>,
 ) {
-    let http2 = match speaks {
-        Speaks::Http1 => false,
-        Speaks::Http2 => true,
-        Speaks::Either => begins_as_http2(&stream).await,
-    };
-    match http2 {
-        true => crate::grpc::serve(stream, door, front, closed).await,
-        false => serve_http1(stream, door, front, closed).await,
+    match speaks {
+        Speaks::Http1 => serve_http1(stream, door, front, closed).await,
+        Speaks::Http2 | Speaks::Either => {
+            let begins = timeout(HEADER_TIMEOUT, begins_as_http2(&stream));
+            match (speaks, begins.await) {
+                (_, Ok(Ok(true))) => crate::grpc::serve(stream, door, front, closed).await,
+                (Speaks::Either, Ok(Ok(false))) => serve_http1(stream, door, front, closed).await,
+                // Silent, gone, or no HTTP/2.
+                _ => {}
+            }
+        }
     }
 }
 
-/// Looks at the first bytes without taking them.
-async fn begins_as_http2(stream: &Connection) -> bool {
-    let Either::Right(stream) = stream else {
-        return false;
-    };
+/// Looks at the first bytes without taking them, as many as it takes.
+async fn begins_as_http2(stream: &Connection) -> io::Result<bool> {
+    match stream {
+        Either::Left(stream) => {
+            let looked = stream.async_io(Interest::READABLE, || look(stream));
+            looked.await
+        }
+        Either::Right(stream) => {
+            let looked = stream.async_io(Interest::READABLE, || look(stream));
+            looked.await
+        }
+    }
+}
+
+/// `WouldBlock` waits for more than there is: it may be either.
+fn look(stream: impl AsFd) -> io::Result<bool> {
     let mut first = [0; PREFACE.len()];
-    let looked = stream.async_io(Interest::READABLE, || {
-        Ok(rustix::net::recv(stream, &mut first, RecvFlags::PEEK)?)
-    });
-    matches!(looked.await, Ok((length, _)) if length > 0 && PREFACE.starts_with(&first[..length]))
+    let (length, _) = rustix::net::recv(stream, &mut first, RecvFlags::PEEK)?;
+    match &first[..length] {
+        PREFACE => Ok(true),
+        [] => Ok(false),
+        beginning if PREFACE.starts_with(beginning) => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(false),
+    }
 }
 
 async fn serve_http1(
@@ -243,7 +254,7 @@ async fn serve_http1(
     }
 }
 
-async fn pause(error: &std::io::Error) {
+async fn pause(error: &io::Error) {
     warn!(%error, "failed to accept a connection");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }

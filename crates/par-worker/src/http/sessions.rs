@@ -14,17 +14,18 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
-use par_model::{CallError, SessionId, Tier};
+use par_model::{CallError, SessionId, SessionLimits, Tier};
 use par_protocol::session::Values;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::answer;
 use super::body::{Answer, StreamError};
 use super::call::{deadline, read_body};
-use crate::admission::Admission;
+use crate::admission::{Admission, Memory};
 use crate::sessions::{self, Answered, Event, Outcome, Seen, Sessions, Stream};
 
 /// What `POST …/execute` takes.
@@ -104,26 +105,59 @@ async fn execute(
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, CallError> {
     let patience = deadline(request.headers(), sessions.limits().longest_time)?;
+    let give_up = Instant::now() + patience;
     let streams = request.headers().get(ACCEPT).is_some_and(|accepted| {
         let accepted = accepted.to_str().unwrap_or_default();
         accepted.contains("text/event-stream")
     });
     let (body, memory) = read_body(request, admission).await?;
-    let mut asked = understood(&body, sessions)?;
-    drop((body, memory));
-    asked.time = asked.time.min(patience);
+    let limits = *sessions.limits();
+    let asked = elsewhere(body.len(), move || understood(&body, &limits)).await?;
+    let asked = sessions::Request {
+        give_up: Some(give_up),
+        ..asked
+    };
     let events = sessions.execute(Some(id.clone()), asked)?;
     if streams {
-        return Ok(event_stream(id, events));
+        return Ok(event_stream(id, events, memory));
     }
     let answered = Answered::of(events).await;
-    let mut whole = outcome(&id, &answered.outcome);
-    whole["stdout"] = text(&answered.stdout).into();
-    whole["stderr"] = text(&answered.stderr).into();
-    Ok(answer::json(StatusCode::OK, &whole))
+    drop(memory);
+    let size = size_of(&answered.outcome.results);
+    let text = elsewhere(size, move || whole(&id, answered)).await;
+    let mut memory = admission.memory();
+    memory.grow(text.len() as u64)?;
+    Ok(answer::remembered_json(StatusCode::OK, text, Some(memory)))
 }
 
-fn understood(body: &[u8], sessions: &Sessions) -> Result<sessions::Request, CallError> {
+/// JSON of a size that takes a moment is worked on where nobody waits for this thread.
+async fn elsewhere<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if bytes < LARGE {
+        return work();
+    }
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+}
+
+fn whole(id: &SessionId, answered: Answered) -> Bytes {
+    let mut whole = outcome(id, &answered.outcome);
+    whole["stdout"] = text(&answered.stdout).into();
+    whole["stderr"] = text(&answered.stderr).into();
+    whole.to_string().into()
+}
+
+fn size_of(values: &Values) -> usize {
+    values.values().map(Bytes::len).sum()
+}
+
+fn understood(body: &[u8], limits: &SessionLimits) -> Result<sessions::Request, CallError> {
+    if count_of_json(body) > MOST_VALUES {
+        let words = format!("the body holds more than {MOST_VALUES} values");
+        return Err(CallError::BadRequest(words));
+    }
     let asked: Asked =
         serde_json::from_slice(body).map_err(|error| CallError::BadJson(error.to_string()))?;
     let context = asked.context.iter().map(|(name, value)| {
@@ -141,20 +175,40 @@ fn understood(body: &[u8], sessions: &Sessions) -> Result<sessions::Request, Cal
     Ok(sessions::Request {
         context: context.collect::<Result<Values, CallError>>()?,
         files: files.collect::<Result<Vec<Bytes>, CallError>>()?,
-        time: sessions::time(asked.timeout_seconds, sessions.limits())?,
+        time: sessions::time(asked.timeout_seconds, limits)?,
         tier: asked.resource_tier,
         code: asked.code,
+        give_up: None,
     })
 }
 
+/// About as many values as there are in JSON text: commas outside of strings. A value takes many times the memory of its
+/// shortest text.
+fn count_of_json(text: &[u8]) -> usize {
+    let (mut count, mut within, mut escaped) = (1, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = within,
+            b'"' => within = !within,
+            b',' if !within => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
 /// `stdout`, `stderr` and `progress` as they happen, then `result` or `error`, which is the whole answer.
-fn event_stream(id: SessionId, events: mpsc::Receiver<Event>) -> Response<Answer> {
-    let next = async |(id, mut events): (SessionId, mpsc::Receiver<Event>)| {
+fn event_stream(id: SessionId, events: mpsc::Receiver<Event>, memory: Memory) -> Response<Answer> {
+    // The request is counted until the run is over.
+    type Listening = (SessionId, mpsc::Receiver<Event>, Memory);
+    let next = async |(id, mut events, memory): Listening| {
         let event = events.recv().await?;
-        let frame = Frame::data(server_sent(&id, event));
-        Some((Ok::<_, Infallible>(frame), (id, events)))
+        let (size, named) = (size_of_event(&event), id.clone());
+        let frame = Frame::data(elsewhere(size, move || server_sent(&named, event)).await);
+        Some((Ok::<_, Infallible>(frame), (id, events, memory)))
     };
-    let frames = stream::unfold((id, events), next).boxed();
+    let frames = stream::unfold((id, events, memory), next).boxed();
     let body = StreamBody::new(frames).map_err(StreamError::from);
     let mut response = Response::new(Answer::Other(body.boxed_unsync()));
     let headers = response.headers_mut();
@@ -162,6 +216,13 @@ fn event_stream(id: SessionId, events: mpsc::Receiver<Event>) -> Response<Answer
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+fn size_of_event(event: &Event) -> usize {
+    match event {
+        Event::Ended(ended) => size_of(&ended.results),
+        Event::Output(..) | Event::Progress(_) => 0,
+    }
 }
 
 fn server_sent(id: &SessionId, event: Event) -> Bytes {
@@ -229,15 +290,75 @@ fn values(values: &Values) -> Json {
     Json::Object(shown.collect())
 }
 
+/// From this size on, in bytes, JSON and MessagePack are not worked on by the thread that serves everybody.
+const LARGE: usize = 256 << 10;
+/// Values that a request or an answer may hold, whatever their size.
+const MOST_VALUES: usize = 1_100_000;
 /// The deepest value that is shown as JSON.
 const DEEPEST: usize = 100;
 
 /// MessagePack as JSON, as far as JSON reaches: bytes become `{"base64": …}`, NaN and infinity text.
 fn unpacked(packed: &[u8]) -> Json {
+    if count_of_packed(packed).is_none_or(|count| count > MOST_VALUES) {
+        return json!({ "unreadable": "it is cut off, or holds too many values" });
+    }
     match rmpv::decode::read_value_with_max_depth(&mut &packed[..], DEEPEST) {
         Ok(value) => as_json(value),
         Err(error) => json!({ "unreadable": error.to_string() }),
     }
+}
+
+/// Values in MessagePack that is whole: counted before they are made, because each takes more memory than its one byte.
+fn count_of_packed(packed: &[u8]) -> Option<usize> {
+    use rmp::Marker;
+    let mut rest = packed;
+    let (mut count, mut missing) = (0_usize, 1_usize);
+    while missing > 0 {
+        let marker = rmp::decode::read_marker(&mut rest).ok()?;
+        count += 1;
+        missing -= 1;
+        let mut length = |bytes: usize| {
+            let (number, later) = rest.split_at_checked(bytes)?;
+            rest = later;
+            Some(
+                number
+                    .iter()
+                    .fold(0_usize, |number, byte| number << 8 | usize::from(*byte)),
+            )
+        };
+        let (values, skipped) = match marker {
+            Marker::FixArray(few) => (usize::from(few), 0),
+            Marker::FixMap(few) => (2 * usize::from(few), 0),
+            Marker::FixStr(few) => (0, usize::from(few)),
+            Marker::Array16 => (length(2)?, 0),
+            Marker::Array32 => (length(4)?, 0),
+            Marker::Map16 => (length(2)?.checked_mul(2)?, 0),
+            Marker::Map32 => (length(4)?.checked_mul(2)?, 0),
+            Marker::Str8 | Marker::Bin8 => (0, length(1)?),
+            Marker::Str16 | Marker::Bin16 => (0, length(2)?),
+            Marker::Str32 | Marker::Bin32 => (0, length(4)?),
+            Marker::Ext8 => (0, length(1)? + 1),
+            Marker::Ext16 => (0, length(2)? + 1),
+            Marker::Ext32 => (0, length(4)? + 1),
+            Marker::U8 | Marker::I8 => (0, 1),
+            Marker::U16 | Marker::I16 | Marker::FixExt1 => (0, 2),
+            Marker::FixExt2 => (0, 3),
+            Marker::U32 | Marker::I32 | Marker::F32 => (0, 4),
+            Marker::FixExt4 => (0, 5),
+            Marker::U64 | Marker::I64 | Marker::F64 => (0, 8),
+            Marker::FixExt8 => (0, 9),
+            Marker::FixExt16 => (0, 17),
+            Marker::Null
+            | Marker::True
+            | Marker::False
+            | Marker::FixPos(_)
+            | Marker::FixNeg(_)
+            | Marker::Reserved => (0, 0),
+        };
+        missing = missing.checked_add(values)?;
+        rest = rest.get(skipped..)?;
+    }
+    Some(count)
 }
 
 fn as_json(value: rmpv::Value) -> Json {
@@ -300,6 +421,16 @@ mod tests {
         let map = rmpv::Value::Map(vec![(1.into(), true.into())]);
         assert_eq!(packed(map), json!({"1": true}));
         assert!(unpacked(b"\x92\x01")["unreadable"].is_string());
+    }
+
+    #[test]
+    fn values_are_counted_before_they_are_made() {
+        assert_eq!(count_of_json(br#"{"a,b": [1, 2, "x\\",\"]}"#), 4);
+        let nested = rmp_serde::to_vec(&json!([1, [2.5, "three", null], {"k": [true]}]));
+        assert_eq!(count_of_packed(&nested.expect("packed")), Some(10));
+        assert_eq!(count_of_packed(b"\x92\x01"), None);
+        let forged = [&[0xdd, 0, 0x20, 0, 0][..], &vec![0xc0; 2 << 20]].concat();
+        assert!(unpacked(&forged)["unreadable"].is_string());
     }
 
     proptest! {

@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use super::answer;
 use super::asgi::{begin, head, head_of, put_headers};
 use super::body::Answer;
-use super::call::{deadline, hops};
+use super::call::deadline;
 use super::door::Door;
 use crate::agent::Exchange;
 use crate::agent::exchange::ChunkSender;
@@ -55,7 +55,7 @@ pub(crate) async fn open(
     let offered = async {
         let place = serving.admission.enter().await?;
         let head = head_of(&parts, door, true, true);
-        let mut exchange = begin(serving, &head, hops(&parts.headers))?;
+        let mut exchange = begin(serving, &head, door.hops(&parts.headers))?;
         exchange.hold(place);
         verdict(serving, exchange).await
     };

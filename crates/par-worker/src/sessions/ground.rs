@@ -1,10 +1,14 @@
 //! What all interpreters of a worker stand on.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use par_model::SessionLimits;
+use par_model::log::Level;
+use par_sandbox::Confined;
 
 use super::interpreter::Serials;
+use crate::reports::Reporter;
 
 pub(crate) struct Ground {
     pub(crate) python: PathBuf,
@@ -22,4 +26,22 @@ pub(crate) struct Ground {
     pub(crate) tmp_bytes: u64,
     pub(crate) limits: SessionLimits,
     pub(crate) serials: Serials,
+    /// For what the agent's log has to say of its sessions.
+    pub(crate) reporter: Reporter,
+    /// What was said already.
+    pub(crate) said: RefCell<Option<String>>,
+}
+
+impl Ground {
+    /// What did not take hold is said, once for each reason in a row.
+    pub(super) fn note(&self, confined: Confined) {
+        let reason = confined.without_private_tmp;
+        if let Some(reason) = &reason
+            && self.said.borrow().as_ref() != Some(reason)
+        {
+            let message = format!("sessions have no /tmp of their own: {reason}");
+            self.reporter.say(Level::Warning, message);
+        }
+        self.said.replace(reason);
+    }
 }

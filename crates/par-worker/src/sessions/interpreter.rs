@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::ground::Ground;
+use super::remove;
 use crate::agent::Exchange;
 use crate::agent::channel::{self, Channel, Pump};
 use crate::agent::process::{cause_of, worker_failed};
@@ -50,8 +51,6 @@ pub(super) struct Interpreter {
     target: Target,
     channel: Rc<Channel>,
     pump: JoinHandle<Result<(), FrameError>>,
-    /// Held so that the channel stays open; nothing of it is asked for.
-    _unasked: mpsc::Receiver<Frame>,
     pub(super) stdout: ChildStdout,
     pub(super) stderr: ChildStderr,
     folder: PathBuf,
@@ -62,38 +61,31 @@ pub(super) struct Interpreter {
 impl Interpreter {
     /// Starts one in `folder`, or in a folder of its own, and waits until it can run code.
     pub(super) async fn start(ground: &Ground, folder: Option<PathBuf>) -> Result<Self, EndCause> {
-        let starting = Self::start_patiently(ground, folder);
+        let serial = ground.serials.next();
+        let own = ground.folder.join(serial.to_string());
+        let is_own = folder.is_none();
+        let starting = Self::start_in(ground, folder.unwrap_or_else(|| own.clone()), serial);
         let late = |_| EndCause::StartTimedOut {
             after: LONGEST_START,
         };
-        timeout(LONGEST_START, starting).await.map_err(late)?
+        let started = timeout(LONGEST_START, starting).await.map_err(late);
+        let started = started.and_then(|started| started);
+        if started.is_err() && is_own {
+            remove(own).await;
+        }
+        started
     }
 
-    async fn start_patiently(ground: &Ground, folder: Option<PathBuf>) -> Result<Self, EndCause> {
-        let own = |error: io::Error| worker_failed(&error);
-        let serial = ground.serials.next();
-        let folder = folder.unwrap_or_else(|| ground.folder.join(serial.to_string()));
-        std::fs::create_dir_all(&folder).map_err(own)?;
-        let mark = format!("{SESSION}={serial}");
-        let process = par_sandbox::spawn_agent(command(ground, &folder, serial)).map_err(own)?;
-        let (mut interpreter, mut unasked) = Self::of(process, folder, mark, ground.limits.result)
-            .await
-            .map_err(own)?;
-        let load = Load {
-            root: None,
-            site: ground.site.clone(),
-            folder: interpreter.folder.clone(),
-            bytecode: interpreter.folder.join(".bytecode"),
-            result_bytes: ground.limits.result,
-        };
-        let body = serde_json::to_vec(&load).map_err(|error| worker_failed(&error))?;
-        let put = interpreter.channel.put(0, Kind::Load, &[&body]);
-        put.map_err(|error| worker_failed(&error))?;
+    async fn start_in(ground: &Ground, folder: PathBuf, serial: u64) -> Result<Self, EndCause> {
+        let failed = |error: io::Error| worker_failed(&error);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let process = par_sandbox::spawn_agent(command(ground, &folder, serial)).map_err(failed)?;
+        let started = Self::of(process, folder, serial, ground).await;
+        let (interpreter, mut unasked) = started.map_err(failed)?;
+        interpreter.load(ground).map_err(failed)?;
+        // From then on it is not asked for anything but runs: with nobody to take it, anything else ends the channel.
         match unasked.recv().await {
-            Some(frame) if frame.kind == Kind::Ready => {
-                interpreter._unasked = unasked;
-                Ok(interpreter)
-            }
+            Some(frame) if frame.kind == Kind::Ready => Ok(interpreter),
             _ => Err(interpreter.last_words().await),
         }
     }
@@ -101,8 +93,8 @@ impl Interpreter {
     async fn of(
         process: AgentProcess,
         folder: PathBuf,
-        mark: String,
-        result: u64,
+        serial: u64,
+        ground: &Ground,
     ) -> io::Result<(Self, mpsc::Receiver<Frame>)> {
         let AgentProcess {
             child,
@@ -111,12 +103,12 @@ impl Interpreter {
             stdout,
             stderr,
         } = process;
-        par_sandbox::confined(&mut channel).await?;
+        ground.note(par_sandbox::confined(&mut channel).await?);
+        let most = ground.limits.result + AROUND_THE_VALUES;
         let codec = FrameCodec {
-            most: usize::try_from(result + AROUND_THE_VALUES).unwrap_or(usize::MAX),
+            most: usize::try_from(most).unwrap_or(usize::MAX),
         };
-        let (unasked_in, unasked) = mpsc::channel(16);
-        let (_closed, nothing) = mpsc::channel(1);
+        let (unasked_in, unasked) = mpsc::channel(1);
         let (channel, pump) = channel::open(channel, codec, unasked_in);
         let interpreter = Self {
             target: Target::of(&child)?,
@@ -124,13 +116,25 @@ impl Interpreter {
             pid,
             channel,
             pump: tokio::task::spawn_local(Pump::run(pump)),
-            _unasked: nothing,
             stdout,
             stderr,
             folder,
-            mark,
+            mark: format!("{SESSION}={serial}"),
         };
         Ok((interpreter, unasked))
+    }
+
+    fn load(&self, ground: &Ground) -> io::Result<()> {
+        let load = Load {
+            root: None,
+            site: ground.site.clone(),
+            folder: self.folder.clone(),
+            bytecode: self.folder.join(".bytecode"),
+            result_bytes: ground.limits.result,
+        };
+        let body = serde_json::to_vec(&load)?;
+        let put = self.channel.put(0, Kind::Load, &[&body]);
+        put.map_err(io::Error::other)
     }
 
     /// Why one that was started is not ready, with what it wrote about that.
@@ -178,9 +182,11 @@ impl Interpreter {
         self.target.signal(Signal::KILL);
     }
 
-    /// Bytes of memory that it and all below it have now.
-    pub(super) fn resident_bytes(&self) -> u64 {
-        par_sandbox::resident_bytes(self.pid)
+    /// Whether it and all below it have more memory than so many bytes.
+    pub(super) fn has_more_than(&self, bytes: u64) -> bool {
+        // What processes share is counted for each of them first, because that is quick, and then fairly.
+        par_sandbox::resident_bytes(self.pid) > bytes
+            && par_sandbox::proportional_bytes(self.pid) > bytes
     }
 
     /// Waits until it is gone.
@@ -201,7 +207,7 @@ impl Interpreter {
         par_sandbox::end_descendants(self.pid, LONGEST_END).await;
         self.target.signal(Signal::KILL);
         let cause = self.exited().await;
-        par_sandbox::end_marked_orphans(&self.mark, LONGEST_END).await;
+        par_sandbox::end_orphans_of(self.pid, &self.mark, LONGEST_END).await;
         self.channel.close();
         self.pump.abort();
         cause
@@ -210,7 +216,8 @@ impl Interpreter {
 
 /// Cut to what the machine has.
 pub(super) fn tier_memory(tier: Tier) -> u64 {
-    tier.memory().min(par_sandbox::memory_total())
+    let machine = par_sandbox::memory_total().unwrap_or(u64::MAX);
+    tier.memory().min(machine)
 }
 
 fn command(ground: &Ground, folder: &Path, serial: u64) -> AgentCommand {

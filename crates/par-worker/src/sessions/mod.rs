@@ -19,6 +19,7 @@ mod run;
 mod session;
 mod table;
 mod telling;
+mod work;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -27,22 +28,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use par_model::{CallError, RunFailure, SessionId, SessionLimits, Tier};
-use par_protocol::session::{Call, Values};
-use tokio::sync::{Semaphore, mpsc};
+use par_protocol::session::Values;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::admission::Admission;
 pub(crate) use ground::Ground;
+use interpreter::Interpreter;
 pub(crate) use interpreter::Serials;
-use interpreter::{Interpreter, tier_memory};
 use nursery::Nursery;
 pub(crate) use outcome::{Answered, Event, Metrics, Outcome, map_of};
 pub(crate) use output::Stream;
 pub(crate) use patch::LineEdit;
 pub(crate) use request::{Request, time};
-use run::{Bounds, End, Finished};
 use session::Session;
 use table::{Full, Table};
 
@@ -55,6 +56,12 @@ pub(crate) struct Sessions {
     nursery: Rc<Nursery>,
     /// Runs at one time.
     places: Arc<Semaphore>,
+    /// Runs that wait, run, or are told to their callers.
+    admitted: Cell<usize>,
+    /// One of them is over.
+    over: Notify,
+    /// What their answers may take is counted with the agent's own.
+    admission: Rc<Admission>,
     /// No run begins any more.
     draining: Cell<bool>,
     tasks: TaskTracker,
@@ -63,6 +70,7 @@ pub(crate) struct Sessions {
 
 /// What is known of a session.
 pub(crate) struct Seen {
+    /// None for a run that has a session to itself.
     pub(crate) id: Option<SessionId>,
     pub(crate) tier: Tier,
     pub(crate) created: SystemTime,
@@ -72,7 +80,7 @@ pub(crate) struct Seen {
 }
 
 impl Sessions {
-    pub(crate) fn start(ground: Ground) -> Rc<Self> {
+    pub(crate) fn start(ground: Ground, admission: Rc<Admission>) -> Rc<Self> {
         let ground = Rc::new(ground);
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let sessions = Rc::new(Self {
@@ -80,6 +88,9 @@ impl Sessions {
             table: RefCell::new(Table::new(ground.limits)),
             nursery: Nursery::new(Rc::clone(&ground), tasks.clone(), closing.clone()),
             places: Arc::new(Semaphore::new(ground.limits.running)),
+            admitted: Cell::new(0),
+            over: Notify::new(),
+            admission,
             draining: Cell::new(false),
             tasks,
             closing,
@@ -104,12 +115,16 @@ impl Sessions {
         id: Option<SessionId>,
         request: Request,
     ) -> Result<mpsc::Receiver<Event>, CallError> {
+        let admitted = self.admit()?;
         let session = self.session(id, request.tier)?;
-        session.admit(self.limits.waiting)?;
+        let in_line = session.line_up(self.limits.waiting)?;
         let (events_in, events) = mpsc::channel(EVENTS);
         self.note_begin(&session);
         let work = Rc::clone(self).work(session, request, events_in);
-        self.tasks.spawn_local(work);
+        self.tasks.spawn_local(async move {
+            let _until_it_is_told = (admitted, in_line);
+            work.await;
+        });
         Ok(events)
     }
 
@@ -118,6 +133,7 @@ impl Sessions {
         self: &Rc<Self>,
         id: SessionId,
         edits: &[LineEdit],
+        give_up: Option<Instant>,
     ) -> Result<mpsc::Receiver<Event>, CallError> {
         let session = self.find(&id)?;
         let code = session.kept.borrow().code.clone();
@@ -136,6 +152,7 @@ impl Sessions {
             files: vec![],
             tier: session.tier,
             time: self.limits.time,
+            give_up,
         };
         self.execute(Some(id), request)
     }
@@ -144,7 +161,7 @@ impl Sessions {
     pub(crate) fn look(&self, id: &SessionId) -> Result<(Seen, Values), CallError> {
         let session = self.find(id)?;
         let table = self.table.borrow();
-        let busy = table.iter().any(|(other, _, busy)| other == id && busy > 0);
+        let busy = table.iter().any(|(other, _, busy)| other == id && busy);
         let variables = session.kept.borrow().variables.clone();
         Ok((seen(&session, busy), variables))
     }
@@ -152,20 +169,21 @@ impl Sessions {
     /// All of them, the latest used first.
     pub(crate) fn list(&self) -> Vec<Seen> {
         let table = self.table.borrow();
-        let mut all: Vec<Seen> = table
-            .iter()
-            .map(|(_, session, busy)| seen(session, busy > 0))
+        let sessions = table.iter();
+        let mut all: Vec<Seen> = sessions
+            .map(|(_, session, busy)| seen(session, busy))
             .collect();
         all.sort_by_key(|seen| std::cmp::Reverse(seen.last_accessed));
         all
     }
 
-    /// Ends a session, with the run that is under way.
+    /// Ends a session, with the run that is under way. That goes on when whoever asked for it does not wait.
     pub(crate) async fn close(&self, id: &SessionId) -> Result<(), CallError> {
         self.find(id)?;
         let session = self.table.borrow_mut().remove(id);
         if let Some(session) = session {
-            end(session).await;
+            let ended = self.tasks.spawn_local(end(session));
+            let _ended_or_the_worker_ends = ended.await;
         }
         Ok(())
     }
@@ -174,12 +192,12 @@ impl Sessions {
         self.table.borrow().iter().count()
     }
 
-    /// Begins no run any more, and waits for those that have begun.
+    /// Begins no run any more, and waits for those that were admitted.
     pub(crate) async fn idle(&self) {
         self.draining.set(true);
-        let all = u32::try_from(self.limits.running).unwrap_or(u32::MAX);
-        let all = self.places.acquire_many(all).await;
-        drop(all.expect("the semaphore is never closed"));
+        while self.admitted.get() > 0 {
+            self.over.notified().await;
+        }
     }
 
     /// Ends all sessions and waits until nothing of them runs.
@@ -191,8 +209,17 @@ impl Sessions {
         self.tasks.close();
         self.tasks.wait().await;
         for interpreter in self.nursery.drain() {
-            bury(interpreter, true).await;
+            bury_with_folder(interpreter).await;
         }
+    }
+
+    fn admit(self: &Rc<Self>) -> Result<Admitted, CallError> {
+        let full = self.admitted.get() >= self.limits.running + self.limits.queue;
+        if full || self.draining.get() || self.closing.is_cancelled() {
+            return Err(CallError::Overloaded);
+        }
+        self.admitted.set(self.admitted.get() + 1);
+        Ok(Admitted(Rc::clone(self)))
     }
 
     fn find(&self, id: &SessionId) -> Result<Rc<Session>, CallError> {
@@ -202,15 +229,9 @@ impl Sessions {
     }
 
     fn session(&self, id: Option<SessionId>, tier: Tier) -> Result<Rc<Session>, CallError> {
-        if self.draining.get() || self.closing.is_cancelled() {
-            return Err(CallError::Overloaded);
-        }
+        let ended = self.closing.child_token();
         let Some(id) = id else {
-            return Ok(Rc::new(Session::new(
-                None,
-                tier,
-                self.closing.child_token(),
-            )));
+            return Ok(Rc::new(Session::new(None, tier, ended)));
         };
         if let Some(session) = self.table.borrow().get(&id) {
             let has = session.tier;
@@ -225,122 +246,21 @@ impl Sessions {
         if let Some(session) = goes {
             self.tasks.spawn_local(end(session));
         }
-        let token = self.closing.child_token();
-        let session = Rc::new(Session::new(Some(id.clone()), tier, token));
-        table.insert(id, Rc::clone(&session), Instant::now());
-        Ok(session)
-    }
-
-    async fn work(
-        self: Rc<Self>,
-        session: Rc<Session>,
-        request: Request,
-        events: mpsc::Sender<Event>,
-    ) {
-        let waited = async {
-            let turn = session.turn().await;
-            let place = Arc::clone(&self.places).acquire_owned().await;
-            (turn, place)
-        };
-        let admitted = tokio::select! {
-            admitted = waited => Some(admitted),
-            () = events.closed() => None,
-            () = session.ended.cancelled() => None,
-        };
-        if let Some(turn) = admitted {
-            let (outcome, left) = self.run(&session, request, &events).await;
-            self.note_end(&session);
-            if session.id.is_none() {
-                self.tasks.spawn_local(end(session));
-            }
-            drop(turn);
-            tell(&events, left, outcome).await;
-        } else {
-            self.note_end(&session);
-            tell(&events, [], telling::not_begun()).await;
-        }
-    }
-
-    async fn run(
-        &self,
-        session: &Session,
-        request: Request,
-        events: &mpsc::Sender<Event>,
-    ) -> (Outcome, Vec<Event>) {
-        let mut left = vec![];
-        let (mut interpreter, restore) = match self.interpreter(session, &mut left).await {
-            Ok(ready) => ready,
-            Err(reason) => return (telling::no_interpreter(reason), left),
-        };
-        let call = Call {
-            code: &request.code,
-            context: &request.context,
-            files: &request.files,
-            restore: &restore,
-        };
-        let call = rmp_serde::to_vec_named(&call).expect("text, bytes and maps can be said");
-        let bounds = Bounds {
-            time: request.time,
-            memory: tier_memory(session.tier),
-            output: self.limits.output,
-        };
-        let finished = run::perform(&mut interpreter, &call, bounds, events, &session.ended).await;
-        drop(call);
-        match &finished.end {
-            End::Ran(_) => {
-                session.interpreter.replace(Some(interpreter));
-            }
-            End::Gone(_) => bury(interpreter, false).await,
-        }
-        let (outcome, late) = settle(session, request.code, finished);
-        left.extend(late);
-        self.remember(session);
-        (outcome, left)
-    }
-
-    /// The session's interpreter, or another one and what it is to remember.
-    async fn interpreter(
-        &self,
-        session: &Session,
-        left: &mut Vec<Event>,
-    ) -> Result<(Interpreter, Values), String> {
-        let earlier = session.interpreter.borrow_mut().take();
-        if let Some(mut earlier) = earlier {
-            if earlier.is_alive() {
-                return Ok((earlier, Values::new()));
-            }
-            let cause = earlier.end().await;
-            left.push(telling::ended_between(&cause, &session.kept.borrow()));
-        }
-        let folder: Option<PathBuf> = session.kept.borrow().folder.clone();
-        let taken = self.nursery.take(folder).await;
-        let interpreter = taken.map_err(|cause| cause.to_string())?;
-        interpreter.limit(session.tier);
-        let mut kept = session.kept.borrow_mut();
-        kept.folder = Some(interpreter.folder().to_owned());
-        Ok((interpreter, kept.restorable()))
+        let make = |key| Rc::new(Session::new(Some(key), tier, ended));
+        Ok(table.insert(id, Instant::now(), make))
     }
 
     fn note_begin(&self, session: &Session) {
         session.last_accessed.set(SystemTime::now());
-        if let Some(id) = &session.id {
-            self.table.borrow_mut().begin(id, Instant::now());
+        if let Some(key) = &session.key {
+            self.table.borrow_mut().begin(key, Instant::now());
         }
     }
 
     fn note_end(&self, session: &Session) {
         session.last_accessed.set(SystemTime::now());
-        if let Some(id) = &session.id {
-            self.table.borrow_mut().end(id, Instant::now());
-        }
-    }
-
-    fn remember(&self, session: &Session) {
-        let Some(id) = &session.id else { return };
-        let bytes = session.kept.borrow().bytes();
-        let gone = self.table.borrow_mut().remember(id, bytes);
-        for session in gone {
-            self.tasks.spawn_local(end(session));
+        if let Some(key) = &session.key {
+            self.table.borrow_mut().end(key, Instant::now());
         }
     }
 
@@ -348,12 +268,8 @@ impl Sessions {
     async fn sweep(self: Rc<Self>) {
         loop {
             let next = self.table.borrow().next_expiry(Instant::now());
-            if self
-                .closing
-                .run_until_cancelled(sleep_until(next))
-                .await
-                .is_none()
-            {
+            let waited = self.closing.run_until_cancelled(sleep_until(next)).await;
+            if waited.is_none() {
                 return;
             }
             for session in self.table.borrow_mut().expire(Instant::now()) {
@@ -363,30 +279,13 @@ impl Sessions {
     }
 }
 
-/// What a run that is over means for its session and for its caller.
-fn settle(session: &Session, code: String, finished: Finished) -> (Outcome, Vec<Event>) {
-    let mut kept = session.kept.borrow_mut();
-    kept.runs += 1;
-    let outcome = telling::outcome(&finished, &kept);
-    if let End::Ran(ran) = &finished.end
-        && ran.ok
-    {
-        kept.succeeded(code, ran);
-    }
-    (outcome, finished.left.into())
-}
+/// A run that counts as admitted, until this is dropped.
+struct Admitted(Rc<Sessions>);
 
-/// A caller that has left is told nothing.
-async fn tell(
-    events: &mpsc::Sender<Event>,
-    left: impl IntoIterator<Item = Event>,
-    outcome: Outcome,
-) {
-    let last = Event::Ended(Box::new(outcome));
-    for event in left.into_iter().chain([last]) {
-        if events.send(event).await.is_err() {
-            return;
-        }
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.admitted.set(self.0.admitted.get() - 1);
+        self.0.over.notify_one();
     }
 }
 
@@ -399,13 +298,12 @@ fn refused(reason: String) -> mpsc::Receiver<Event> {
 }
 
 fn seen(session: &Session, busy: bool) -> Seen {
-    let kept = session.kept.borrow();
     Seen {
-        id: session.id.clone(),
+        id: session.key.as_ref().map(|key| key.id.clone()),
         tier: session.tier,
         created: session.created,
         last_accessed: session.last_accessed.get(),
-        runs: kept.runs,
+        runs: session.kept.borrow().runs,
         busy,
     }
 }
@@ -417,19 +315,18 @@ async fn end(session: Rc<Session>) {
     let interpreter = session.interpreter.borrow_mut().take();
     let folder = session.kept.borrow_mut().folder.take();
     if let Some(interpreter) = interpreter {
-        bury(interpreter, false).await;
+        interpreter.end().await;
     }
     if let Some(folder) = folder {
         remove(folder).await;
     }
 }
 
-async fn bury(interpreter: Interpreter, with_folder: bool) {
-    let folder = with_folder.then(|| interpreter.folder().to_owned());
+/// For an interpreter that never was anybody's.
+async fn bury_with_folder(interpreter: Interpreter) {
+    let folder = interpreter.folder().to_owned();
     interpreter.end().await;
-    if let Some(folder) = folder {
-        remove(folder).await;
-    }
+    remove(folder).await;
 }
 
 async fn remove(folder: PathBuf) {

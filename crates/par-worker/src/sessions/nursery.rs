@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use par_model::control::EndCause;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::bury_with_folder;
 use super::ground::Ground;
 use super::interpreter::Interpreter;
 
@@ -55,10 +56,38 @@ impl Nursery {
         };
         let taken = match ready {
             Some(interpreter) => Ok(interpreter),
-            None => self.start(folder).await,
+            None => self.started(folder).await,
         };
         self.refill();
         taken
+    }
+
+    /// A new one. Who does not wait for it any more leaves it to the next one, or to its end.
+    async fn started(self: &Rc<Self>, folder: Option<PathBuf>) -> Result<Interpreter, EndCause> {
+        let (given, taken) = oneshot::channel();
+        let nursery = Rc::clone(self);
+        self.tasks.spawn_local(async move {
+            let is_new = folder.is_none();
+            let started = nursery.start(folder).await;
+            match given.send(started) {
+                Err(Ok(interpreter)) if is_new => nursery.keep(interpreter).await,
+                Err(Ok(interpreter)) => {
+                    interpreter.end().await;
+                }
+                Err(Err(_)) | Ok(()) => {}
+            }
+        });
+        taken.await.unwrap_or(Err(EndCause::Asked))
+    }
+
+    /// For the next one, unless there are enough.
+    async fn keep(&self, interpreter: Interpreter) {
+        let there = self.ready.borrow().len();
+        if there < self.ground.limits.warm && !self.closing.is_cancelled() {
+            self.ready.borrow_mut().push_back(interpreter);
+        } else {
+            bury_with_folder(interpreter).await;
+        }
     }
 
     /// Starts as many as are missing, in the background.
@@ -74,7 +103,7 @@ impl Nursery {
                     .await;
                 nursery.coming.set(nursery.coming.get() - 1);
                 match started {
-                    Some(Ok(interpreter)) => nursery.ready.borrow_mut().push_back(interpreter),
+                    Some(Ok(interpreter)) => nursery.keep(interpreter).await,
                     Some(Err(cause)) => warn!(%cause, "an interpreter did not start"),
                     None => {}
                 }
@@ -86,13 +115,14 @@ impl Nursery {
         self.ready.borrow_mut().drain(..).collect()
     }
 
-    /// One that is alive; a dead one is dropped, its folder goes with the others at the worker's end.
+    /// One that is alive.
     fn pop(&self) -> Option<Interpreter> {
         loop {
             let mut interpreter = self.ready.borrow_mut().pop_front()?;
             if interpreter.is_alive() {
                 return Some(interpreter);
             }
+            self.tasks.spawn_local(bury_with_folder(interpreter));
         }
     }
 

@@ -64,6 +64,13 @@ impl Outcome {
         }
     }
 
+    /// What it takes, about.
+    pub(super) fn bytes(&self) -> u64 {
+        let results = self.results.iter();
+        let results: usize = results.map(|(name, value)| name.len() + value.len()).sum();
+        (results + self.error.len() + self.traceback.len()) as u64
+    }
+
     /// The reason, and where the code raised, if it did.
     pub(crate) fn error_with_traceback(&self) -> String {
         match self.traceback.is_empty() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use par_model::{CallError, SessionLimits, Tier};
 use par_protocol::session::Values;
+use tokio::time::Instant;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -14,6 +15,18 @@ pub(crate) struct Request {
     pub(crate) files: Vec<Bytes>,
     pub(crate) tier: Tier,
     pub(crate) time: Duration,
+    /// When its caller does not wait any more.
+    pub(crate) give_up: Option<Instant>,
+}
+
+impl Request {
+    /// How long it may run when it begins now.
+    pub(super) fn time_left(&self) -> Duration {
+        let left = self
+            .give_up
+            .map(|give_up| give_up.saturating_duration_since(Instant::now()));
+        left.map_or(self.time, |left| left.min(self.time))
+    }
 }
 
 /// The time that a run may take. 0 is the usual one.

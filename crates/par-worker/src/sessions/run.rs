@@ -11,12 +11,11 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use par_model::control::EndCause;
 use par_protocol::frame::{Frame, Kind, split_chunk};
 use par_protocol::session::Ran;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::interpreter::Interpreter;
@@ -30,6 +29,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const PIECE: usize = 32 << 10;
 /// Events that may wait for a slow caller before the code has to.
 const WAITING: usize = 8;
+/// For an interpreter that does not read: what is unread then is no call of ours.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+/// For one that closed its channel to end.
+const LAST_EXIT: Duration = Duration::from_millis(500);
 /// After an end that was not asked for.
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -53,8 +56,8 @@ pub(super) enum Stop {
 
 pub(super) enum End {
     Ran(Box<Ran>),
-    /// There is no interpreter any more.
-    Gone(EndCause),
+    /// There is no interpreter any more: how it ended, such as `exited with code 3`.
+    Gone(String),
 }
 
 pub(super) struct Finished {
@@ -70,7 +73,7 @@ pub(super) struct Finished {
 /// Runs `call`, the body of its frame. Dropping the receiver of `events` stops the run, and so does `ended`.
 pub(super) async fn perform(
     interpreter: &mut Interpreter,
-    call: &[u8],
+    call: Vec<u8>,
     bounds: Bounds,
     events: &mpsc::Sender<Event>,
     ended: &CancellationToken,
@@ -111,16 +114,19 @@ impl Run {
     async fn until_the_end(
         &mut self,
         interpreter: &mut Interpreter,
-        call: &[u8],
+        call: Vec<u8>,
         events: &mpsc::Sender<Event>,
         ended: &CancellationToken,
     ) -> End {
-        interpreter.room().await;
+        if timeout(LONGEST_SILENCE, interpreter.room()).await.is_err() {
+            return broken(interpreter, "did not read what it was sent").await;
+        }
         let mut exchange = interpreter.begin();
-        if exchange.put(Kind::Call, &[call]).is_err() {
+        if exchange.put(Kind::Call, &[&call]).is_err() {
             exchange.finish();
             return End::Ran(Box::new(too_large()));
         }
+        drop(call);
         let mut looks = interval_at(Instant::now() + LOOK, LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closed = pin!(events.closed());
@@ -136,8 +142,8 @@ impl Run {
                         exchange.finish();
                         return result(&frame.body, interpreter).await;
                     }
-                    Ok(_) => return broken(interpreter, "it spoke out of turn").await,
-                    Err(_gone) => return End::Gone(interpreter.exited().await),
+                    Ok(_) => return broken(interpreter, "spoke out of turn").await,
+                    Err(_gone) => return gone(interpreter).await,
                 },
                 piece = self.stdout.read(&mut interpreter.stdout), if reads && self.stdout.open => {
                     self.left.extend(piece);
@@ -185,7 +191,7 @@ impl Run {
     }
 
     fn look(&mut self, interpreter: &Interpreter) {
-        if interpreter.resident_bytes() > self.bounds.memory {
+        if interpreter.has_more_than(self.bounds.memory) {
             self.stop.get_or_insert(Stop::Memory(self.bounds.memory));
             self.kill(interpreter);
         }
@@ -248,13 +254,15 @@ impl Written {
 async fn result(body: &[u8], interpreter: &mut Interpreter) -> End {
     match rmp_serde::from_slice::<Ran>(body) {
         Ok(ran) => End::Ran(Box::new(ran)),
-        Err(error) => {
-            broken(
-                interpreter,
-                &format!("its answer was not understood: {error}"),
-            )
-            .await
-        }
+        Err(_) => broken(interpreter, "answered what is not understood").await,
+    }
+}
+
+/// A channel is seen to close before its process is seen to end; one that goes on without it is ended.
+async fn gone(interpreter: &mut Interpreter) -> End {
+    match timeout(LAST_EXIT, interpreter.exited()).await {
+        Ok(cause) => End::Gone(cause.to_string()),
+        Err(_) => broken(interpreter, "broke off its channel and went on").await,
     }
 }
 
@@ -262,9 +270,7 @@ async fn result(body: &[u8], interpreter: &mut Interpreter) -> End {
 async fn broken(interpreter: &mut Interpreter, how: &str) -> End {
     interpreter.kill();
     interpreter.exited().await;
-    End::Gone(EndCause::Worker {
-        reason: how.to_owned(),
-    })
+    End::Gone(how.to_owned())
 }
 
 fn too_large() -> Ran {

@@ -2,25 +2,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use par_model::{CallError, SessionId, Tier};
+use par_model::{CallError, Tier};
 use par_protocol::session::{Ran, Values};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::interpreter::Interpreter;
+use super::table::Key;
 
 pub(super) struct Session {
     /// None for a run that wants a session to itself.
-    pub(super) id: Option<SessionId>,
+    pub(super) key: Option<Key>,
     pub(super) tier: Tier,
     pub(super) created: SystemTime,
     pub(super) last_accessed: Cell<SystemTime>,
     pub(super) ended: CancellationToken,
     /// One run at a time, in the order in which they came.
     turn: Arc<Semaphore>,
+    /// Runs that wait, and the one that does not.
     waiting: Cell<usize>,
     pub(super) interpreter: RefCell<Option<Interpreter>>,
     pub(super) kept: RefCell<Kept>,
@@ -40,10 +43,10 @@ pub(super) struct Kept {
 }
 
 impl Session {
-    pub(super) fn new(id: Option<SessionId>, tier: Tier, ended: CancellationToken) -> Self {
+    pub(super) fn new(key: Option<Key>, tier: Tier, ended: CancellationToken) -> Self {
         let now = SystemTime::now();
         Self {
-            id,
+            key,
             tier,
             created: now,
             last_accessed: Cell::new(now),
@@ -55,27 +58,28 @@ impl Session {
         }
     }
 
-    /// Whether a run may wait here.
-    pub(super) fn admit(&self, most: usize) -> Result<(), CallError> {
-        (self.waiting.get() <= most)
-            .then_some(())
-            .ok_or(CallError::Overloaded)
+    /// A place in the line of this session, unless too many wait already.
+    pub(super) fn line_up(self: &Rc<Self>, most: usize) -> Result<InLine, CallError> {
+        if self.waiting.get() > most {
+            return Err(CallError::Overloaded);
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        Ok(InLine(Rc::clone(self)))
     }
 
     /// The turn of whoever asks, until it is dropped.
     pub(super) async fn turn(&self) -> OwnedSemaphorePermit {
-        self.waiting.set(self.waiting.get() + 1);
-        let _waits = Waits(&self.waiting);
         let turn = Arc::clone(&self.turn).acquire_owned().await;
         turn.expect("the semaphore is never closed")
     }
 }
 
-struct Waits<'a>(&'a Cell<usize>);
+/// A run that waits for its turn or has it, until this is dropped.
+pub(super) struct InLine(Rc<Session>);
 
-impl Drop for Waits<'_> {
+impl Drop for InLine {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }
 

@@ -9,9 +9,18 @@ use tokio::time::Instant;
 pub(super) struct Table<S> {
     entries: HashMap<SessionId, Entry<S>>,
     limits: SessionLimits,
+    last_serial: u64,
+}
+
+/// Names one session among all that ever had its id, so that late news of an earlier one changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) id: SessionId,
+    serial: u64,
 }
 
 struct Entry<S> {
+    serial: u64,
     session: S,
     last_used: Instant,
     /// Runs that are under way or wait.
@@ -29,6 +38,7 @@ impl<S: Clone> Table<S> {
         Self {
             entries: HashMap::new(),
             limits,
+            last_serial: 0,
         }
     }
 
@@ -36,19 +46,28 @@ impl<S: Clone> Table<S> {
         self.entries.get(id).map(|entry| &entry.session)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&SessionId, &S, usize)> {
+    /// Each session, and whether it is at work.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SessionId, &S, bool)> {
         let entries = self.entries.iter();
-        entries.map(|(id, entry)| (id, &entry.session, entry.busy))
+        entries.map(|(id, entry)| (id, &entry.session, entry.busy > 0))
     }
 
-    pub(super) fn insert(&mut self, id: SessionId, session: S, now: Instant) {
+    /// Begins a session, made from its key, in the place of any other of this id.
+    pub(super) fn insert(&mut self, id: SessionId, now: Instant, make: impl FnOnce(Key) -> S) -> S {
+        self.last_serial += 1;
+        let session = make(Key {
+            id: id.clone(),
+            serial: self.last_serial,
+        });
         let entry = Entry {
-            session,
+            serial: self.last_serial,
+            session: session.clone(),
             last_used: now,
             busy: 0,
             remembered: 0,
         };
         self.entries.insert(id, entry);
+        session
     }
 
     /// The session that has to go before another one can begin, none while there is room.
@@ -61,8 +80,8 @@ impl<S: Clone> Table<S> {
     }
 
     /// So much is remembered of a session from now on; those that have to go for it.
-    pub(super) fn remember(&mut self, id: &SessionId, bytes: u64) -> Vec<S> {
-        if let Some(entry) = self.entries.get_mut(id) {
+    pub(super) fn remember(&mut self, key: &Key, bytes: u64) -> Vec<S> {
+        if let Some(entry) = self.entry(key) {
             entry.remembered = bytes;
         }
         let mut total: u64 = self.entries.values().map(|entry| entry.remembered).sum();
@@ -76,6 +95,11 @@ impl<S: Clone> Table<S> {
         gone
     }
 
+    fn entry(&mut self, key: &Key) -> Option<&mut Entry<S>> {
+        let entry = self.entries.get_mut(&key.id);
+        entry.filter(|entry| entry.serial == key.serial)
+    }
+
     fn oldest_idle(&self) -> Option<SessionId> {
         let idle = self.entries.iter().filter(|(_, entry)| entry.busy == 0);
         let oldest = idle.min_by_key(|(_, entry)| entry.last_used);
@@ -83,15 +107,15 @@ impl<S: Clone> Table<S> {
     }
 
     /// A run begins, or is over: neither lets the session grow old.
-    pub(super) fn begin(&mut self, id: &SessionId, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(id) {
+    pub(super) fn begin(&mut self, key: &Key, now: Instant) {
+        if let Some(entry) = self.entry(key) {
             entry.busy += 1;
             entry.last_used = now;
         }
     }
 
-    pub(super) fn end(&mut self, id: &SessionId, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(id) {
+    pub(super) fn end(&mut self, key: &Key, now: Instant) {
+        if let Some(entry) = self.entry(key) {
             entry.busy = entry.busy.saturating_sub(1);
             entry.last_used = now;
         }
@@ -133,13 +157,25 @@ impl<S: Clone> Table<S> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::rc::Rc;
     use std::time::Duration;
 
     fn id(name: u8) -> SessionId {
         name.to_string().parse().expect("digits are valid")
     }
 
-    fn table(most: usize) -> Table<u8> {
+    /// Sessions that are their own names and keys.
+    type Named = Rc<(u8, Key)>;
+
+    fn begin(table: &mut Table<Named>, name: u8, now: Instant) -> Named {
+        table.insert(id(name), now, |key| Rc::new((name, key)))
+    }
+
+    fn names(sessions: impl IntoIterator<Item = Named>) -> Vec<u8> {
+        sessions.into_iter().map(|session| session.0).collect()
+    }
+
+    fn table(most: usize) -> Table<Named> {
         Table::new(SessionLimits {
             most,
             idle: Duration::from_secs(10),
@@ -152,15 +188,15 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut table = table(2);
-        table.insert(id(1), 1, at(0));
-        table.insert(id(2), 2, at(1));
-        table.begin(&id(1), at(2));
-        assert_eq!(table.make_room(), Ok(Some(2)));
-        table.insert(id(3), 3, at(3));
-        table.begin(&id(3), at(3));
+        let one = begin(&mut table, 1, at(0));
+        begin(&mut table, 2, at(1));
+        table.begin(&one.1, at(2));
+        assert_eq!(names(table.make_room().expect("room")), [2]);
+        let three = begin(&mut table, 3, at(3));
+        table.begin(&three.1, at(3));
         assert_eq!(table.make_room(), Err(Full));
-        table.end(&id(1), at(4));
-        assert_eq!(table.make_room(), Ok(Some(1)));
+        table.end(&one.1, at(4));
+        assert_eq!(names(table.make_room().expect("room")), [1]);
     }
 
     #[test]
@@ -168,13 +204,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut table = table(9);
-        table.insert(id(1), 1, at(0));
-        table.begin(&id(1), at(5));
+        let one = begin(&mut table, 1, at(0));
+        table.begin(&one.1, at(5));
         assert!(table.expire(at(100)).is_empty(), "it is at work");
-        table.end(&id(1), at(100));
+        table.end(&one.1, at(100));
         assert_eq!(table.next_expiry(at(101)), at(110));
         assert!(table.expire(at(109)).is_empty());
-        assert_eq!(table.expire(at(110)), [1]);
+        assert_eq!(names(table.expire(at(110))), [1]);
     }
 
     #[test]
@@ -186,17 +222,35 @@ mod tests {
             ..SessionLimits::default()
         };
         let mut table = Table::new(limits);
+        let mut last = None;
         for name in 0..4 {
-            table.insert(id(name), name, at(name.into()));
-            assert!(table.remember(&id(name), 25).is_empty());
+            let one = begin(&mut table, name, at(name.into()));
+            assert!(table.remember(&one.1, 25).is_empty());
+            last = Some(one);
         }
-        table.begin(&id(3), at(9));
-        assert_eq!(table.remember(&id(3), 60), [0, 1]);
-        assert_eq!(
-            table.remember(&id(3), 1000),
-            [2],
-            "one at work stays, whatever it has"
+        let last = last.expect("the last of four");
+        table.begin(&last.1, at(9));
+        assert_eq!(names(table.remember(&last.1, 60)), [0, 1]);
+        let gone = names(table.remember(&last.1, 1000));
+        assert_eq!(gone, [2], "one at work stays, whatever it has");
+    }
+
+    #[test]
+    fn late_news_of_an_earlier_session_changes_nothing_of_its_successor() {
+        let now = Instant::now();
+        let mut table = table(9);
+        let earlier = begin(&mut table, 1, now);
+        table.begin(&earlier.1, now);
+        table.remove(&id(1));
+        let successor = begin(&mut table, 1, now);
+        table.begin(&successor.1, now);
+        table.end(&earlier.1, now);
+        assert!(
+            table.iter().all(|(_, _, busy)| busy),
+            "the successor is at work"
         );
+        table.remember(&earlier.1, u64::MAX);
+        assert_eq!(table.iter().count(), 1);
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -226,7 +280,7 @@ mod tests {
                 match step {
                     Step::Wait(seconds) => {
                         now += Duration::from_secs(seconds.into());
-                        let mut gone = table.expire(now);
+                        let mut gone = names(table.expire(now));
                         gone.sort_unstable();
                         let too_old = |(_, used, busy): &(u8, Instant, usize)| *busy == 0 && now >= *used + Duration::from_secs(10);
                         let mut expected: Vec<u8> = model.iter().filter(|entry| too_old(entry)).map(|entry| entry.0).collect();
@@ -238,21 +292,25 @@ mod tests {
                         if !model.iter().any(|entry| entry.0 == name) {
                             let victim = model.iter().filter(|entry| entry.2 == 0).min_by_key(|entry| entry.1).map(|entry| entry.0);
                             let room = if model.len() < 3 { Ok(None) } else { victim.map(Some).ok_or(Full) };
-                            prop_assert_eq!(table.make_room(), room);
+                            let made = table.make_room().map(|gone| gone.map(|session| session.0));
+                            prop_assert_eq!(made, room);
                             match victim {
                                 Some(victim) if model.len() == 3 => model.retain(|entry| entry.0 != victim),
                                 None if model.len() == 3 => continue,
                                 _ => {}
                             }
-                            table.insert(id(name), name, now);
+                            begin(&mut table, name, now);
                             model.push((name, now, 0));
                         }
-                        table.begin(&id(name), now);
+                        let key = table.get(&id(name)).expect("it is there").1.clone();
+                        table.begin(&key, now);
                         let entry = model.iter_mut().find(|entry| entry.0 == name).expect("it is there");
                         *entry = (name, now, entry.2 + 1);
                     }
                     Step::Leave(name) => {
-                        table.end(&id(name), now);
+                        if let Some(key) = table.get(&id(name)).map(|session| session.1.clone()) {
+                            table.end(&key, now);
+                        }
                         if let Some(entry) = model.iter_mut().find(|entry| entry.0 == name) {
                             *entry = (name, now, entry.2.saturating_sub(1));
                         }

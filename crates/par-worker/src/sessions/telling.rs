@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use par_model::RunFailure;
-use par_model::control::EndCause;
 use par_protocol::session::{Ran, Values};
 
 use super::outcome::{Event, Metrics, Outcome};
@@ -24,7 +23,7 @@ pub(super) fn outcome(finished: &Finished, kept: &Kept) -> Outcome {
             changed: ran.changed.clone(),
             ..failed(ran, finished.stop)
         },
-        End::Gone(cause) => lost(cause, finished.stop, kept),
+        End::Gone(how) => lost(how, finished.stop, kept),
     };
     Outcome {
         stdout_truncated: finished.stdout_truncated,
@@ -40,15 +39,27 @@ pub(super) fn not_begun() -> Outcome {
     Outcome::failed(RunFailure::SessionEnded, words.to_owned())
 }
 
+/// Its caller's patience ended while other runs had their turn.
+pub(super) fn not_in_time() -> Outcome {
+    let words = "timed out while it waited for its turn";
+    Outcome::failed(RunFailure::TimedOut, words.to_owned())
+}
+
+/// What is kept of its results stays in the session.
+pub(super) fn too_much_at_once() -> Outcome {
+    let words = "the run succeeded, but too many large answers wait for their callers: ask for the session's state";
+    Outcome::failed(RunFailure::Memory, words.to_owned())
+}
+
 pub(super) fn no_interpreter(reason: String) -> Outcome {
     let words = format!("no interpreter could be started: {reason}");
     Outcome::failed(RunFailure::Interpreter, words)
 }
 
 /// For a run that meets an interpreter which ended after the run before it.
-pub(super) fn ended_between(cause: &EndCause, kept: &Kept) -> Event {
+pub(super) fn ended_between(how: &str, kept: &Kept) -> Event {
     let note = format!(
-        "par: the interpreter of this session {cause} since its last run{}\n",
+        "par: the interpreter of this session {how} since its last run{}\n",
         kept.consequence()
     );
     Event::Output(Stream::Stderr, note.into())
@@ -82,9 +93,9 @@ fn kind(said: &str) -> RunFailure {
     }
 }
 
-fn lost(cause: &EndCause, stop: Option<Stop>, kept: &Kept) -> Outcome {
+fn lost(how: &str, stop: Option<Stop>, kept: &Kept) -> Outcome {
     let (failure, words) = match stop {
-        None => (RunFailure::Interpreter, format!("the interpreter {cause}")),
+        None => (RunFailure::Interpreter, format!("the interpreter {how}")),
         Some(stop @ Stop::Memory(_)) => reason(stop),
         Some(stop) => {
             let (failure, words) = reason(stop);
@@ -153,12 +164,7 @@ mod tests {
 
     #[test]
     fn every_end_names_its_reason() {
-        let killed = || {
-            End::Gone(EndCause::Signal {
-                signal: 9,
-                name: "SIGKILL".to_owned(),
-            })
-        };
+        let killed = || End::Gone("ended by SIGKILL".to_owned());
         let late = Some(Stop::TimedOut(Duration::from_secs(2)));
         let told = |end, stop| outcome(&finished(end, stop), &Kept::default()).error;
         assert_eq!(
@@ -195,7 +201,7 @@ mod tests {
             kind(failed("interrupted", ""), late),
             Some(RunFailure::TimedOut)
         );
-        let gone = End::Gone(EndCause::Exit { code: 3 });
+        let gone = End::Gone("exited with code 3".to_owned());
         assert_eq!(kind(gone, None), Some(RunFailure::Interpreter));
         let ran = End::Ran(Box::new(Ran {
             ok: true,

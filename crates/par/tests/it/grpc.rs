@@ -661,3 +661,17 @@ fn refusals_of_the_backend(client: &mut Client, way: &Way) {
     );
     assert_eq!(retry["answer"]["error"], "No previous execution to retry");
 }
+
+#[test]
+fn first_calls_that_come_together_share_one_connection() {
+    let scene = Scene::start();
+    let answer = scene.spawn(&serving("shop"), &json!({}));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    wait_until_installed(&scene, "shop");
+    let way = Way::direct(&scene, "shop");
+    let mut client = Client::start();
+    let question =
+        json!({ "call": "many", "path": "/shop.v1.Shop/Echo", "messages": ["6869"], "count": 30 });
+    let said = client.ask(&way.question(question));
+    assert_eq!(said["codes"], json!({ "OK": 30 }), "{said}");
+}

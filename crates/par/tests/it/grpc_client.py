@@ -100,12 +100,23 @@ def talk(asked):
     return {"answers": answers}
 
 
+def many(asked):
+    """The same call many times at once; how each ended."""
+    call = channel(asked["target"]).unary_unary(asked["path"])
+    calls = [call.future(bytes.fromhex(asked["messages"][0]), **options(asked)) for _ in range(asked["count"])]
+    codes = {}
+    for calling in calls:
+        code = calling.code().name
+        codes[code] = codes.get(code, 0) + 1
+    return {"codes": codes}
+
+
 def pairs(metadata):
     return [[name, value if isinstance(value, str) else value.hex()] for name, value in metadata or ()]
 
 
 def main():
-    kinds = {"unary": unary, "stream": stream, "raw": raw, "talk": talk}
+    kinds = {"unary": unary, "stream": stream, "raw": raw, "talk": talk, "many": many}
     for line in sys.stdin:
         asked = json.loads(line)
         try:

@@ -1,0 +1,196 @@
+//! The task of one run: from its place in line to the last word to its caller.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use par_protocol::session::{Call, Values};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::interpreter::{Interpreter, tier_memory};
+use super::outcome::{Event, Outcome};
+use super::request::Request;
+use super::run::{self, Bounds, End, Finished};
+use super::session::Session;
+use super::{Sessions, end, telling};
+use crate::admission::Memory;
+
+/// After the patience of a caller who said nothing of it.
+const FOREVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Why a run did not begin.
+enum Unbegun {
+    CallerLeft,
+    SessionEnded,
+    NotInTime,
+    NoInterpreter(String),
+}
+
+impl Sessions {
+    pub(super) async fn work(
+        self: Rc<Self>,
+        session: Rc<Session>,
+        request: Request,
+        events: mpsc::Sender<Event>,
+    ) {
+        let mut left = vec![];
+        let outcome = self.have_turn(&session, request, &events, &mut left).await;
+        self.note_end(&session);
+        if session.key.is_none() {
+            self.tasks.spawn_local(end(Rc::clone(&session)));
+        }
+        self.tell(&session, &events, left, outcome).await;
+    }
+
+    /// `left` is what the caller is told before the outcome.
+    async fn have_turn(
+        &self,
+        session: &Session,
+        request: Request,
+        events: &mpsc::Sender<Event>,
+        left: &mut Vec<Event>,
+    ) -> Outcome {
+        let give_up = request.give_up.unwrap_or_else(|| Instant::now() + FOREVER);
+        let ready = async {
+            let turn = session.turn().await;
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let interpreter = self.interpreter(session, left).await;
+            let interpreter = interpreter.map_err(Unbegun::NoInterpreter)?;
+            Ok((turn, place, interpreter))
+        };
+        let ready = tokio::select! {
+            ready = ready => ready,
+            () = events.closed() => Err(Unbegun::CallerLeft),
+            () = session.ended.cancelled() => Err(Unbegun::SessionEnded),
+            () = sleep_until(give_up) => Err(Unbegun::NotInTime),
+        };
+        match ready {
+            Ok((_turn, _place, interpreter)) => {
+                let (outcome, late) = self.run(session, request, interpreter, events).await;
+                left.extend(late);
+                outcome
+            }
+            Err(Unbegun::CallerLeft | Unbegun::SessionEnded) => telling::not_begun(),
+            Err(Unbegun::NotInTime) => telling::not_in_time(),
+            Err(Unbegun::NoInterpreter(reason)) => telling::no_interpreter(reason),
+        }
+    }
+
+    /// The session's interpreter, or another one and what it is to remember. Nothing is lost when this is given up: an
+    /// interpreter that is on its way then is the nursery's.
+    async fn interpreter(
+        &self,
+        session: &Session,
+        left: &mut Vec<Event>,
+    ) -> Result<(Interpreter, Values), String> {
+        let earlier = session.interpreter.borrow_mut().take();
+        if let Some(mut earlier) = earlier {
+            if earlier.is_alive() {
+                return Ok((earlier, Values::new()));
+            }
+            let ended = self.tasks.spawn_local(earlier.end());
+            let how = ended
+                .await
+                .map_or_else(|_| "ended".to_owned(), |cause| cause.to_string());
+            left.push(telling::ended_between(&how, &session.kept.borrow()));
+        }
+        let folder: Option<PathBuf> = session.kept.borrow().folder.clone();
+        let taken = self.nursery.take(folder).await;
+        let interpreter = taken.map_err(|cause| cause.to_string())?;
+        interpreter.limit(session.tier);
+        let mut kept = session.kept.borrow_mut();
+        kept.folder = Some(interpreter.folder().to_owned());
+        Ok((interpreter, kept.restorable()))
+    }
+
+    async fn run(
+        &self,
+        session: &Session,
+        request: Request,
+        (mut interpreter, restore): (Interpreter, Values),
+        events: &mpsc::Sender<Event>,
+    ) -> (Outcome, Vec<Event>) {
+        let call = Call {
+            code: &request.code,
+            context: &request.context,
+            files: &request.files,
+            restore: &restore,
+        };
+        let call = rmp_serde::to_vec_named(&call).expect("text, bytes and maps can be said");
+        let bounds = Bounds {
+            time: request.time_left(),
+            memory: tier_memory(session.tier),
+            output: self.limits.output,
+        };
+        let finished = run::perform(&mut interpreter, call, bounds, events, &session.ended).await;
+        match &finished.end {
+            End::Ran(_) => {
+                session.interpreter.replace(Some(interpreter));
+            }
+            End::Gone(_) => {
+                interpreter.end().await;
+            }
+        }
+        let settled = settle(session, request.code, finished);
+        self.remember(session);
+        settled
+    }
+
+    fn remember(&self, session: &Session) {
+        let Some(key) = &session.key else { return };
+        let bytes = session.kept.borrow().bytes();
+        let gone = self.table.borrow_mut().remember(key, bytes);
+        for session in gone {
+            self.tasks.spawn_local(end(session));
+        }
+    }
+
+    /// A caller that has left is told nothing, and one that does not listen is not waited for when the session ends.
+    async fn tell(
+        &self,
+        session: &Session,
+        events: &mpsc::Sender<Event>,
+        left: Vec<Event>,
+        outcome: Outcome,
+    ) {
+        let (outcome, _memory) = self.affordable(outcome);
+        let last = Event::Ended(Box::new(outcome));
+        let telling = async {
+            for event in left.into_iter().chain([last]) {
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        };
+        if session.ended.is_cancelled() {
+            // What fits into the channel is told all the same.
+            let _told = tokio::time::timeout(Duration::ZERO, telling).await;
+        } else {
+            session.ended.run_until_cancelled(telling).await;
+        }
+    }
+
+    /// An outcome that waits for its caller within the memory of all answers together.
+    fn affordable(&self, outcome: Outcome) -> (Outcome, Memory) {
+        let mut memory = self.admission.memory();
+        match memory.grow(outcome.bytes()) {
+            Ok(()) => (outcome, memory),
+            Err(_) => (telling::too_much_at_once(), memory),
+        }
+    }
+}
+
+/// What a run that is over means for its session and for its caller.
+fn settle(session: &Session, code: String, finished: Finished) -> (Outcome, Vec<Event>) {
+    let mut kept = session.kept.borrow_mut();
+    kept.runs += 1;
+    let outcome = telling::outcome(&finished, &kept);
+    if let End::Ran(ran) = &finished.end
+        && ran.ok
+    {
+        kept.succeeded(code, ran);
+    }
+    (outcome, finished.left.into())
+}
