@@ -8,6 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 
+use crate::call_body::CallBody;
 use crate::upstream::AgentBody;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -17,6 +18,8 @@ pub type ControlBody = UnsyncBoxBody<Bytes, BoxError>;
 
 pub(crate) enum ReplyBody {
     Agent(AgentBody),
+    /// Boxed: the others are no larger for it.
+    Call(Box<CallBody>),
     Control(ControlBody),
     Words(Full<Bytes>),
 }
@@ -33,6 +36,7 @@ impl Body for ReplyBody {
             Self::Agent(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|broken| -> BoxError { broken.into() }),
+            Self::Call(body) => Pin::new(body).poll_frame(cx),
             Self::Control(body) => Pin::new(body).poll_frame(cx),
             Self::Words(body) => Pin::new(body)
                 .poll_frame(cx)
@@ -43,6 +47,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Agent(body) => body.is_end_stream(),
+            Self::Call(body) => body.is_end_stream(),
             Self::Control(body) => body.is_end_stream(),
             Self::Words(body) => body.is_end_stream(),
         }
@@ -51,6 +56,7 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Agent(body) => body.size_hint(),
+            Self::Call(body) => body.size_hint(),
             Self::Control(body) => body.size_hint(),
             Self::Words(body) => body.size_hint(),
         }

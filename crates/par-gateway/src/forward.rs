@@ -1,5 +1,11 @@
 //! One call: from its route to the answer of the agent.
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
@@ -7,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use par_model::CallError;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use crate::body::ReplyBody;
@@ -17,7 +24,10 @@ use crate::room::Room;
 use crate::routes::{Backend, InFlight};
 use crate::serve::Caller;
 use crate::tunnel::Tunnel;
-use crate::upstream::{AgentBody, Link, Unanswered};
+use crate::upstream::{AgentBody, Link, Pool, Unanswered};
+
+/// Longer than any caller waits, and short enough to be added to a point in time.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// An agent's answer, and a tunnel when both sides have agreed to leave HTTP.
 pub(crate) struct Answer {
@@ -33,29 +43,27 @@ pub(crate) async fn forward(
     rest: &str,
     mut request: Request<Incoming>,
 ) -> Result<Answer, CallError> {
+    let is_one_of_many = request.version() == Version::HTTP_2;
     let upgrade = prepare(&mut request, &caller.identity, rest)?;
     let limit = headers::asked_deadline(request.headers()).unwrap_or(room.config.call_timeout);
-    let rounds = room
-        .watch
-        .rounds_in(limit.saturating_add(room.config.answer_slack));
+    let patience = limit.saturating_add(room.config.answer_slack);
+    let rounds = room.watch.rounds_in(patience);
     let hold = Hold::of_call(room, agent, rest);
     loop {
         let backend = hold.ready().await?;
         headers::describe_address(request.headers_mut(), backend.prefix());
         let in_flight = backend.begin_call();
         let pool = room.pools.of(backend.replica());
-        let (mut link, fresh) = match pool.take() {
-            Some(link) => (link, false),
-            None => match connect(room, agent, &backend).await {
-                Some(link) => (link, true),
-                None => {
-                    hold.pause().await?;
-                    continue;
-                }
-            },
+        let Some((mut link, is_fresh)) = link(room, agent, &backend, &pool).await else {
+            hold.pause().await?;
+            continue;
         };
-        let answer = caller.watched.wait_for_answer(rounds, link.send(request));
-        match answer.await.ok_or(CallError::DeadlineExceeded(limit))? {
+        let answer = link.send(request);
+        let answer = match is_one_of_many {
+            false => caller.watched.wait_for_answer(rounds, answer).await,
+            true => unless_still(patience, answer).await,
+        };
+        match answer.ok_or(CallError::DeadlineExceeded(limit))? {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return switch(response, upgrade, link, in_flight);
             }
@@ -74,13 +82,32 @@ pub(crate) async fn forward(
                 return Err(gone("its connection closed before an answer"));
             }
         }
-        if fresh {
+        if is_fresh {
             hold.pause().await?;
         }
     }
 }
 
-fn gone(how: &str) -> CallError {
+/// None when nothing moves for so long. Whatever wakes us before the timer does is something that moved: the upload, or
+/// the worker's connection.
+async fn unless_still<T>(patience: Duration, answer: impl Future<Output = T>) -> Option<T> {
+    let patience = patience.min(FOREVER);
+    let mut answer = pin!(answer);
+    let mut timer = Box::pin(sleep(patience));
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        timer.as_mut().reset(Instant::now() + patience);
+        Poll::Pending
+    })
+    .await
+}
+
+pub(crate) fn gone(how: &str) -> CallError {
     CallError::AgentGone(how.to_owned())
 }
 
@@ -106,9 +133,23 @@ fn prepare(
     Ok(Some(hyper::upgrade::on(request)))
 }
 
-/// A new connection to the backend, unless nobody listens there.
-async fn connect(room: &Room, agent: &str, backend: &Backend) -> Option<Link> {
+/// A connection for one call, and whether it is a new one.
+async fn link(room: &Room, agent: &str, backend: &Backend, pool: &Pool) -> Option<(Link, bool)> {
+    if let Some(link) = pool.take() {
+        return Some((link, false));
+    }
     let opening = Link::open(backend.socket(), room.config.max_header_bytes);
+    let link = connect(room, agent, backend, opening).await?;
+    Some((link, true))
+}
+
+/// A new connection to the backend, unless nobody listens there.
+pub(crate) async fn connect<L>(
+    room: &Room,
+    agent: &str,
+    backend: &Backend,
+    opening: impl Future<Output = io::Result<L>>,
+) -> Option<L> {
     let link = match tokio::time::timeout(room.config.connect_timeout, opening).await {
         Ok(Ok(link)) => link,
         Ok(Err(error)) => {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use par_model::headers::{CALLER, FORWARDED_PREFIX, HOPS, MAX_HOPS, REQUEST_TIMEOUT};
@@ -47,7 +47,8 @@ impl Identity {
     }
 }
 
-/// A target that names its host replaces the `Host` line; otherwise there is exactly one (RFC 9112, 3.2).
+/// A target that names its host replaces the `Host` line; otherwise there is exactly one (RFC 9112, 3.2). In HTTP/2
+/// the target (`:authority`) is usually all there is.
 pub(crate) fn check_host<B>(request: &mut Request<B>) -> Result<(), CallError> {
     let hosts = request.headers().get_all(HOST).iter().count();
     match (hosts, request.version()) {
@@ -56,6 +57,7 @@ pub(crate) fn check_host<B>(request: &mut Request<B>) -> Result<(), CallError> {
             let nobody = HeaderValue::from_static("localhost");
             request.headers_mut().insert(HOST, nobody);
         }
+        (0, Version::HTTP_2) if request.uri().authority().is_some() => {}
         (0, _) => return Err(CallError::BadRequest("the Host header is missing".into())),
         _ => return Err(CallError::BadRequest("more than one Host header".into())),
     }
@@ -65,6 +67,20 @@ pub(crate) fn check_host<B>(request: &mut Request<B>) -> Result<(), CallError> {
         request.headers_mut().insert(HOST, host);
     }
     Ok(())
+}
+
+/// HTTP/2 may cut the line in pieces, which HTTP/1 cannot (RFC 9113, 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if pieces.len() > 1 {
+        let line = HeaderValue::try_from(pieces.join(&b"; "[..]))
+            .expect("header values joined by a semicolon are one");
+        headers.insert(COOKIE, line);
+    }
 }
 
 /// None also for nonsense, which the worker refuses.

@@ -16,7 +16,9 @@ use crate::routes::{Backend, Route, Routes};
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Who asks this wants to know the state of now.
-const NEVER_HELD: &str = "/health";
+fn is_never_held(path: &str) -> bool {
+    path == "/health" || path.starts_with("/grpc.health.v1.Health/")
+}
 
 pub(crate) struct Hold<'a> {
     routes: &'a Routes,
@@ -28,7 +30,7 @@ pub(crate) struct Hold<'a> {
 
 impl<'a> Hold<'a> {
     pub(crate) fn of_call(room: &'a Room, agent: &'a str, rest: &str) -> Self {
-        let patience = if rest == NEVER_HELD {
+        let patience = if is_never_held(rest) {
             Duration::ZERO
         } else {
             room.config.hold

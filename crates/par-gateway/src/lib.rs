@@ -4,24 +4,35 @@
 //! doors ─► serve ─► path ─► hold ─► upstream ─► forward ─► body | tunnel
 //! (accept,  (one     (which  (which   (a pooled   (one call)
 //!  deal)    caller)  agent)  replica)  connection)
+//!             └─► streams ─► grpc ─► hold ─► trunk ─► call ─► call_body
+//!                 (HTTP/2)   (which          (shared  (one gRPC call)
+//!                            agent)          by many)
 //! ```
 //! Each thread has its own runtime, connections and pools; all they share is the published [`Routes`]. A request
 //! that is not for an agent is the [`Control`]'s.
 
 mod body;
+mod call;
+mod call_body;
 mod control;
+mod deadline;
 mod doors;
 mod forward;
 mod framing;
 mod gateway;
+mod grpc;
 mod headers;
 mod hold;
 mod path;
+mod pump;
 mod refusal;
 mod room;
 mod routes;
 mod serve;
+mod sniff;
+mod streams;
 mod strict;
+mod trunk;
 mod tunnel;
 mod upstream;
 mod watch;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::Request;
 use http::Response;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
 use par_model::CallError;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
@@ -16,6 +17,17 @@ use crate::control::{Control, Peer};
 use crate::routes::Routes;
 use crate::upstream::Pools;
 use crate::watch::Watch;
+
+/// What a caller may send in one call before the agent has taken any of it, and in all calls of one connection. h2 ends
+/// a connection whose small messages cost it more than half of the latter, so a call must meet its own bound first.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// What may be on its way to a caller in one call.
+const SEND_BUFFER: usize = 128 << 10;
+
+/// How often a caller that speaks HTTP/2 is asked whether it is there, and how long it may take to say so.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 
 /// How the gateway behaves. The defaults are meant to be right.
 #[derive(Clone, Debug)]
@@ -36,6 +48,8 @@ pub struct Config {
     /// none is, it is answered with 503 and closed: a caller that is told can try elsewhere, one that is left in the
     /// backlog only sees silence.
     pub max_connections: usize,
+    /// Calls at one time on one connection of a caller that speaks HTTP/2.
+    pub max_concurrent_streams: u32,
     pub max_headers: usize,
     pub max_header_bytes: usize,
 }
@@ -52,6 +66,7 @@ impl Default for Config {
             call_timeout: Duration::from_secs(60),
             answer_slack: Duration::from_secs(5),
             max_connections: 1024,
+            max_concurrent_streams: 256,
             max_headers: 128,
             max_header_bytes: 64 << 10,
         }
@@ -82,6 +97,21 @@ impl Room {
             control,
             http,
         }
+    }
+
+    /// For one connection, whose calls run on `calls`.
+    pub(crate) fn http2<E: Clone>(&self, calls: E) -> http2::Builder<E> {
+        let max_header_bytes = u32::try_from(self.config.max_header_bytes).unwrap_or(u32::MAX);
+        let mut http = http2::Builder::new(calls);
+        http.timer(TokioTimer::new())
+            .max_concurrent_streams(self.config.max_concurrent_streams)
+            .max_header_list_size(max_header_bytes)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(SIGN_OF_LIFE)
+            .keep_alive_timeout(SIGN_OF_LIFE);
+        http
     }
 
     /// The control API works on its own runtime: it may be slow, and no call waits for it. It stops when the

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -23,13 +24,15 @@ use crate::headers::{self, Identity};
 use crate::path::{self, Asked};
 use crate::refusal;
 use crate::room::Room;
+use crate::sniff::{self, Protocol, Sniff};
+use crate::streams;
 use crate::strict::Strict;
 use crate::tunnel::Tunnel;
 use crate::watch::{Attended, Verdict, Watched};
 
 /// Whoever is at the other end of one connection.
 pub(crate) struct Caller {
-    room: Rc<Room>,
+    pub(crate) room: Rc<Room>,
     peer: Peer,
     pub(crate) identity: Identity,
     pub(crate) watched: Rc<Watched>,
@@ -74,7 +77,7 @@ impl Caller {
         })
     }
 
-    async fn admit(
+    pub(crate) async fn admit(
         &self,
         mut request: Request<Incoming>,
     ) -> Result<Response<ReplyBody>, CallError> {
@@ -99,6 +102,34 @@ impl Caller {
 
 /// Runs until the caller leaves or is silent for too long, or the gateway closes.
 pub(crate) async fn serve<S>(stream: S, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Sniff + Unpin + Send + 'static,
+{
+    let peer = caller.peer.clone();
+    match sniffed(&stream, &caller.watched).await {
+        None => {}
+        Some(Ok(Protocol::Http1)) => serve_one_by_one(stream, caller).await,
+        // Boxed: connections that speak HTTP/1 are no larger for it.
+        Some(Ok(Protocol::Http2)) => {
+            if let Err(error) = Box::pin(streams::serve(stream, caller)).await {
+                debug!(?peer, %error, "connection broken");
+            }
+        }
+        Some(Err(error)) => debug!(?peer, %error, "connection broken before a word"),
+    }
+}
+
+/// None when the caller was silent for too long.
+async fn sniffed(stream: &impl Sniff, watched: &Watched) -> Option<io::Result<Protocol>> {
+    let mut sniffing = pin!(sniff::protocol(stream));
+    poll_fn(|cx| match watched.verdict(cx) {
+        Verdict::Stay => sniffing.as_mut().poll(cx).map(Some),
+        Verdict::Finish | Verdict::Leave => Poll::Ready(None),
+    })
+    .await
+}
+
+async fn serve_one_by_one<S>(stream: S, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

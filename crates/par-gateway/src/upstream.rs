@@ -23,6 +23,7 @@ use par_model::ReplicaId;
 use tokio::net::UnixStream;
 
 use crate::routes::{InFlight, RouteTable};
+use crate::trunk::Trunks;
 
 /// Enough for the calls that come and go at one time; a burst's surplus is closed.
 const MAX_IDLE_PER_REPLICA: usize = 256;
@@ -111,9 +112,10 @@ impl Link {
     }
 }
 
-/// The idle connections to one replica.
+/// The idle connections to one replica, and those that are shared.
 #[derive(Default)]
 pub(crate) struct Pool {
+    pub(crate) trunks: Trunks,
     idle: RefCell<Vec<Link>>,
     /// The fewest connections that were idle at any time since the last look: nobody needed those.
     unneeded: Cell<usize>,
@@ -141,6 +143,7 @@ impl Pool {
         let unneeded = self.unneeded.get().min(idle.len());
         idle.drain(..unneeded);
         self.unneeded.set(idle.len());
+        self.trunks.trim();
     }
 }
 

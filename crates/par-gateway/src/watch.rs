@@ -1,5 +1,6 @@
 //! One clock for all connections of a thread: callers that send no request for too long are asked to leave, and
-//! calls whose answer does not begin in time are given up.
+//! calls whose answer does not begin in time are given up. (Those of HTTP/2 have timers of their own: there are many
+//! on one connection.)
 //!
 //! hyper would set a timer for every head it waits for, which costs a call more than all our own work on it. Nobody
 //! needs to know to the millisecond when a silent caller has been silent for half a minute.
@@ -54,6 +55,9 @@ pub(crate) struct Watched {
     round: Rc<Cell<u32>>,
     /// The round in which the wait for a request began; none while there is one.
     waiting_since: Cell<Option<u32>>,
+    /// Requests that are being answered, and all that ever were; the latter wraps.
+    calls: Cell<u32>,
+    begun: Cell<u32>,
     answer_wait: Cell<Option<AnswerWait>>,
     pulse: Arc<Pulse>,
     verdict: Cell<Verdict>,
@@ -113,6 +117,8 @@ impl Watch {
         let watched = Rc::new(Watched {
             round: Rc::clone(&self.round),
             waiting_since: Cell::new(Some(self.round.get())),
+            calls: Cell::default(),
+            begun: Cell::default(),
             answer_wait: Cell::default(),
             pulse: Arc::default(),
             verdict: Cell::new(match self.closing.get() {
@@ -226,8 +232,15 @@ impl Watched {
         Some(now.wrapping_sub(since))
     }
 
+    /// None during a call; the same twice when there was none in between.
+    pub(crate) fn silence(&self) -> Option<u32> {
+        (self.calls.get() == 0).then_some(self.begun.get())
+    }
+
     pub(crate) fn begin_call(self: &Rc<Self>) -> OnCall {
         self.waiting_since.set(None);
+        self.calls.set(self.calls.get() + 1);
+        self.begun.set(self.begun.get().wrapping_add(1));
         self.pulse.on_call.store(true, Ordering::Relaxed);
         OnCall(Rc::clone(self))
     }
@@ -267,6 +280,10 @@ pub(crate) struct OnCall(Rc<Watched>);
 
 impl Drop for OnCall {
     fn drop(&mut self) {
+        self.0.calls.set(self.0.calls.get() - 1);
+        if self.0.calls.get() > 0 {
+            return;
+        }
         self.0.waiting_since.set(Some(self.0.round.get()));
         self.0.pulse.on_call.store(false, Ordering::Relaxed);
     }

@@ -1,5 +1,9 @@
-//! The gateway between real sockets: raw bytes on the caller's side, small workers on the other.
+//! The gateway between real sockets: raw bytes or HTTP/2 on the side of the caller, small workers on the other.
 
+mod calls;
+mod calls_deadline;
+mod calls_streaming;
+mod channel;
 mod door;
 mod forwarding;
 mod hold;
@@ -9,6 +13,8 @@ mod refusal;
 mod routing;
 mod shutdown;
 mod streaming;
+mod streams;
+mod trunks;
 mod upgrade;
 mod wire;
 mod worker;

@@ -69,7 +69,7 @@ fn only<T>(kept: &Mutex<Option<T>>) -> T {
 }
 
 /// Waits until a counter stands still, and says where.
-async fn settled(counter: &AtomicUsize) -> usize {
+pub(crate) async fn settled(counter: &AtomicUsize) -> usize {
     soon(async {
         loop {
             let before = counter.load(Ordering::SeqCst);

@@ -83,6 +83,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         String::from_utf8(std::mem::take(&mut self.received)).expect("text")
     }
 
+    /// As [`Wire::read_to_end`], of what is no text.
+    pub(crate) async fn read_rest(&mut self) -> Vec<u8> {
+        while self.read_more().await {}
+        std::mem::take(&mut self.received)
+    }
+
     /// One whole answer that says how long it is.
     pub(crate) async fn answer(&mut self) -> String {
         let head = self.read_until("\r\n\r\n").await;

@@ -1,0 +1,143 @@
+//! One gRPC call: from its route to the beginning of its answer.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+use http::header::HOST;
+use http::request::Parts;
+use http::{Request, Response, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use par_model::CallError;
+use tokio::task::spawn_local;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
+
+use crate::body::ReplyBody;
+use crate::call_body::{CallBody, Underway};
+use crate::deadline::{Deadline, Timer};
+use crate::forward::{connect, gone};
+use crate::grpc::{self, Called};
+use crate::headers;
+use crate::hold::Hold;
+use crate::pump::Pump;
+use crate::room::Room;
+use crate::routes::InFlight;
+use crate::serve::Caller;
+use crate::trunk::{Seat, Trunk};
+
+/// The agent's answer, or our word on why there is none.
+pub(crate) async fn call(
+    room: &Room,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Response<ReplyBody> {
+    let answered = answer(room, caller, request).await;
+    answered.unwrap_or_else(|error| grpc::refusal(&error))
+}
+
+async fn answer(
+    room: &Room,
+    caller: &Caller,
+    mut request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, CallError> {
+    let deadline = Deadline::asked(request.headers())?;
+    headers::check_host(&mut request)?;
+    let uri = request.uri().clone();
+    let called = grpc::called(uri.path(), request.headers())?;
+    *request.uri_mut() = grpc::target(called.method, &uri, request.headers())?;
+    *request.version_mut() = Version::HTTP_2;
+    headers::strip_hop_by_hop(request.headers_mut());
+    headers::identify(request.headers_mut(), &caller.identity)?;
+    let mut timer = deadline.map(Deadline::timer);
+    let begun = begin(room, &called, request, deadline);
+    let (response, underway) = within(&mut timer, begun).await?;
+    Ok(response.map(|answer| {
+        let body = CallBody::new(answer, underway, timer);
+        ReplyBody::Call(Box::new(body))
+    }))
+}
+
+/// Sends the call on once there is a worker for it, and waits for the head of the answer.
+async fn begin(
+    room: &Room,
+    called: &Called<'_>,
+    request: Request<Incoming>,
+    deadline: Option<Deadline>,
+) -> Result<(Response<RecvStream>, Underway), CallError> {
+    let (mut head, body) = request.into_parts();
+    let (seat, in_flight) = find_seat(room, called, &mut head).await?;
+    head.headers.remove(HOST); // the target says it
+    if let Some(deadline) = deadline {
+        deadline.pass_on(&mut head.headers)?;
+    }
+    let is_all = body.is_end_stream();
+    let sent = seat.send(Request::from_parts(head, ()), is_all);
+    let (response, sending) = sent.map_err(|error| unanswered(called, &error))?;
+    let upload = if is_all {
+        None
+    } else {
+        upload(body, sending).await
+    };
+    let response = response.await.map_err(|error| unanswered(called, &error))?;
+    let underway = Underway {
+        _upload: upload,
+        _seat: seat,
+        _in_flight: in_flight,
+    };
+    Ok((response, underway))
+}
+
+/// Nothing was sent before this returns, so that it may try as often as the call may wait.
+async fn find_seat(
+    room: &Room,
+    called: &Called<'_>,
+    head: &mut Parts,
+) -> Result<(Seat, InFlight), CallError> {
+    let hold = Hold::of_call(room, &called.agent, called.method);
+    loop {
+        let backend = hold.ready().await?;
+        let in_flight = backend.begin_call();
+        let pool = room.pools.of(backend.replica());
+        let trunk = Trunk::open(backend.socket(), room.config.max_header_bytes);
+        let trunk = connect(room, &called.agent, &backend, trunk);
+        if let Some(seat) = pool.trunks.seat(trunk).await? {
+            headers::describe_address(&mut head.headers, backend.prefix());
+            return Ok((seat, in_flight));
+        }
+        hold.pause().await?;
+    }
+}
+
+/// What is there already is sent at once, which is all of most calls.
+async fn upload(body: Incoming, sending: SendStream<Bytes>) -> Option<AbortOnDropHandle<()>> {
+    let mut pump = Pump::new(body, sending);
+    let sent = poll_fn(|cx| Poll::Ready(Pin::new(&mut pump).poll(cx))).await;
+    sent.is_pending()
+        .then(|| AbortOnDropHandle::new(spawn_local(pump)))
+}
+
+fn unanswered(called: &Called<'_>, error: &h2::Error) -> CallError {
+    debug!(agent = %called.agent, %error, "call broken");
+    gone("its connection closed before an answer")
+}
+
+async fn within<T>(
+    timer: &mut Option<Timer>,
+    work: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        match timer {
+            Some(timer) => timer.poll_exceeded(cx).map(Err),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
