@@ -1,5 +1,6 @@
 //! The ways to the same trivial work, and the servers that open them.
 
+pub(crate) mod environment;
 pub(crate) mod nginx;
 pub(crate) mod supervisor;
 pub(crate) mod uvicorn;
