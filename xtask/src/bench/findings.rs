@@ -28,6 +28,7 @@ pub(crate) struct Measured {
     pub(crate) machine: Machine,
     pub(crate) extent: Extent,
     pub(crate) calls: Calls,
+    pub(crate) grpc_calls: Calls,
     pub(crate) harness: Vec<Frames>,
     pub(crate) deploys: Deploys,
     pub(crate) restarts: Restarts,
@@ -46,11 +47,13 @@ impl Findings {
         let restarts = restart::measure(&workshop, &extent).await?;
         let harness = harness::measure(&workshop, &extent).await?;
         let calls = calls::measure(&workshop, &extent).await?;
+        let grpc_calls = calls::grpc::measure(&workshop, &extent).await?;
         let measured = Measured {
             machine: Machine::look(&workshop, load_before).await?,
             size: size::measure(&workshop).await?,
             extent,
             calls,
+            grpc_calls,
             harness,
             deploys,
             restarts,

@@ -114,13 +114,16 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<u64> {
     Ok(kibibytes.parse::<u64>()? * 1024)
 }
 
+/// The name stands in parentheses and may hold any of them.
+fn after_name(stat: &str) -> &str {
+    stat.rsplit_once(')').map_or("", |(_, rest)| rest)
+}
+
 /// Processor time of all threads so far.
 pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-    // The name stands in parentheses and may hold any of them.
-    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let fields: Vec<&str> = after_name(&text).split_whitespace().collect();
     let (Some(user), Some(system)) = (fields.get(11), fields.get(12)) else {
         bail!("{path} is too short");
     };
