@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::calls::{Calls, Latency, Throughput, rounds};
+use super::execution::Execution;
 use super::findings::Measured;
 use super::peers::Way;
 use Unit::{Megabytes, Milliseconds, PerSecond, Percent, Times};
@@ -47,6 +48,7 @@ pub(crate) fn goals(measured: &Measured) -> Vec<Goal> {
     [
         calls(&measured.calls),
         grpc_calls(&measured.grpc_calls),
+        execution(&measured.execution),
         frames(measured),
         life(measured),
         footprint(measured),
@@ -131,6 +133,37 @@ fn grpc_calls(calls: &Calls) -> Vec<Row> {
                 .added(Way::SupervisorGrpc, |it| it.p50_us)
                 .map(|us| us / 1e3),
             AtMost(0.15),
+            Milliseconds,
+        ),
+    ]
+}
+
+fn execution(execution: &Execution) -> Vec<Row> {
+    let warm = |at_a_time| rounds::find(&execution.throughput, Way::Execute, at_a_time);
+    let new = &execution.new_sessions;
+    vec![
+        (
+            "a new session's first answer, one after the other, median",
+            Some(new.one_after_the_other.median_ms),
+            AtMost(30.0),
+            Milliseconds,
+        ),
+        (
+            "`1 + 1` in a session, one at a time, p50",
+            warm(1).map(|it| it.p50_us / 1e3),
+            AtMost(1.0),
+            Milliseconds,
+        ),
+        (
+            "`1 + 1` in sessions, 16 at a time",
+            warm(16).map(|it| it.per_second),
+            AtLeast(2000.0),
+            PerSecond,
+        ),
+        (
+            "the first chunk of a stream, median",
+            Some(execution.first_chunk.median_ms),
+            AtMost(5.0),
             Milliseconds,
         ),
     ]

@@ -5,6 +5,7 @@ mod call;
 mod calls;
 mod connection;
 mod deploy;
+mod execution;
 mod extent;
 mod findings;
 mod goals;
@@ -36,7 +37,7 @@ use extent::Extent;
 use findings::Findings;
 use table::Style;
 
-/// Measure calls, deploys, restarts, memory and size, beside nginx, uvicorn + FastAPI and grpc.aio
+/// Measure calls, sessions, deploys, restarts, memory and size, beside nginx, uvicorn + FastAPI and grpc.aio
 #[derive(Args)]
 pub(crate) struct Bench {
     /// About a minute; shows that everything works, its figures are rough

@@ -1,6 +1,7 @@
 //! What was found, as tables for people.
 
 use super::calls::{Calls, CpuShare, Throughput, rounds};
+use super::execution::{Execution, SessionMemory};
 use super::findings::{Findings, Measured};
 use super::goals::{Goal, Unit, Wanted};
 use super::harness::Frames;
@@ -20,6 +21,7 @@ pub(crate) fn tables(findings: &Findings) -> Vec<Table> {
     }
     tables.extend(over_http(calls));
     tables.extend(over_grpc(grpc));
+    tables.extend(in_sessions(&measured.execution));
     tables.extend([
         frames(&measured.harness),
         times(measured),
@@ -57,6 +59,22 @@ fn over_grpc(calls: &Calls) -> [Table; 3] {
             "Processor time of a gRPC call through the supervisor, 64 at a time",
             &calls.cpu,
         ),
+    ]
+}
+
+fn in_sessions(execution: &Execution) -> [Table; 4] {
+    [
+        throughput(
+            "Runs in sessions, as many as go",
+            &execution.throughput,
+            &[],
+        ),
+        session_times(execution),
+        cpu(
+            "Processor time of a run in a session, 16 at a time",
+            &execution.cpu,
+        ),
+        session_memory(&execution.memory),
     ]
 }
 
@@ -162,6 +180,48 @@ fn cpu(title: &'static str, shares: &[CpuShare]) -> Table {
         cells: Align::Right,
         columns: vec!["process", "per call", "cores"],
         rows: rows.collect(),
+    }
+}
+
+fn session_times(execution: &Execution) -> Table {
+    let row = |what: &str, spread: &Spread| {
+        let values = [spread.min_ms, spread.median_ms, spread.max_ms];
+        [what.to_owned(), spread.times.to_string()]
+            .into_iter()
+            .chain(values.map(milliseconds))
+            .collect()
+    };
+    let new = &execution.new_sessions;
+    Table {
+        title: "Times of sessions",
+        cells: Align::Right,
+        columns: vec!["from a request to …", "times", "min", "median", "max"],
+        rows: vec![
+            row(
+                "a new session's first answer, interpreters ready",
+                &new.rested,
+            ),
+            row(
+                "a new session's first answer, one after the other",
+                &new.one_after_the_other,
+            ),
+            row("a new session's first answer, 16 at once", &new.at_once),
+            row("the first chunk of a stream", &execution.first_chunk),
+        ],
+    }
+}
+
+fn session_memory(memory: &SessionMemory) -> Table {
+    Table {
+        title: "Memory of sessions that have nothing to do (PSS)",
+        cells: Align::Right,
+        columns: vec!["sessions", "interpreters", "worker", "each interpreter"],
+        rows: vec![vec![
+            memory.sessions.to_string(),
+            memory.interpreters.to_string(),
+            megabytes(memory.worker),
+            megabytes(memory.interpreter),
+        ]],
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) enum Way {
     WorkerGrpc,
     SupervisorGrpc,
     GrpcAio,
+    Execute,
 }
 
 impl Way {
@@ -28,7 +29,7 @@ impl Way {
         match self {
             Self::Worker | Self::Supervisor | Self::Nginx => true,
             Self::WorkerGrpc | Self::SupervisorGrpc => true,
-            Self::SupervisorAsync | Self::Uvicorn | Self::GrpcAio => false,
+            Self::SupervisorAsync | Self::Uvicorn | Self::GrpcAio | Self::Execute => false,
         }
     }
 
@@ -51,6 +52,7 @@ impl Way {
             Self::WorkerGrpc => "gRPC, direct to the worker",
             Self::SupervisorGrpc => "gRPC, through the supervisor",
             Self::GrpcAio => "gRPC, a grpc.aio server, direct",
+            Self::Execute => "`1 + 1` in a session that is there",
         }
     }
 }
