@@ -14,6 +14,12 @@ pub(crate) struct Extent {
     pub(crate) deploys: usize,
     pub(crate) kills: usize,
     pub(crate) starts: usize,
+    /// New sessions, each when interpreters are ready.
+    pub(crate) sessions: usize,
+    /// Of new sessions, all at once.
+    pub(crate) bursts: usize,
+    /// Runs that say something and go on.
+    pub(crate) streams: usize,
 }
 
 impl Extent {
@@ -24,6 +30,9 @@ impl Extent {
         deploys: 15,
         kills: 10,
         starts: 20,
+        sessions: 20,
+        bursts: 5,
+        streams: 100,
     };
 
     /// Shows that everything works; its figures are rough.
@@ -34,5 +43,8 @@ impl Extent {
         deploys: 3,
         kills: 2,
         starts: 3,
+        sessions: 5,
+        bursts: 1,
+        streams: 20,
     };
 }

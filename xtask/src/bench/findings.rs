@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::calls::{self, Calls};
 use super::deploy::{self, Deploys};
+use super::execution::{self, Execution};
 use super::extent::Extent;
 use super::goals::{Goal, goals};
 use super::harness::{self, Frames};
@@ -28,6 +29,8 @@ pub(crate) struct Measured {
     pub(crate) machine: Machine,
     pub(crate) extent: Extent,
     pub(crate) calls: Calls,
+    pub(crate) grpc_calls: Calls,
+    pub(crate) execution: Execution,
     pub(crate) harness: Vec<Frames>,
     pub(crate) deploys: Deploys,
     pub(crate) restarts: Restarts,
@@ -46,11 +49,15 @@ impl Findings {
         let restarts = restart::measure(&workshop, &extent).await?;
         let harness = harness::measure(&workshop, &extent).await?;
         let calls = calls::measure(&workshop, &extent).await?;
+        let grpc_calls = calls::grpc::measure(&workshop, &extent).await?;
+        let execution = execution::measure(&workshop, &extent).await?;
         let measured = Measured {
             machine: Machine::look(&workshop, load_before).await?,
             size: size::measure(&workshop).await?,
             extent,
             calls,
+            grpc_calls,
+            execution,
             harness,
             deploys,
             restarts,

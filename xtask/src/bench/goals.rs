@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::calls::{Calls, Latency, Throughput};
+use super::calls::{Calls, Latency, Throughput, rounds};
+use super::execution::Execution;
 use super::findings::Measured;
 use super::peers::Way;
 use Unit::{Megabytes, Milliseconds, PerSecond, Percent, Times};
@@ -46,6 +47,8 @@ impl Goal {
 pub(crate) fn goals(measured: &Measured) -> Vec<Goal> {
     [
         calls(&measured.calls),
+        grpc_calls(&measured.grpc_calls),
+        execution(&measured.execution),
         frames(measured),
         life(measured),
         footprint(measured),
@@ -109,6 +112,58 @@ fn calls(calls: &Calls) -> Vec<Row> {
             "the supervisor adds to an idle call, p99",
             added(|it| it.p99_us),
             AtMost(0.5),
+            Milliseconds,
+        ),
+    ]
+}
+
+fn grpc_calls(calls: &Calls) -> Vec<Row> {
+    let rate = |way| calls.at(way, 64).map(|it| it.per_second);
+    let ratio = |way| Some(rate(way)? / rate(Way::GrpcAio)?);
+    vec![
+        (
+            "gRPC calls to the worker ÷ grpc.aio, 64 at a time",
+            ratio(Way::WorkerGrpc),
+            AtLeast(3.0),
+            Times,
+        ),
+        (
+            "the supervisor adds to an idle gRPC call, p50",
+            calls
+                .added(Way::SupervisorGrpc, |it| it.p50_us)
+                .map(|us| us / 1e3),
+            AtMost(0.15),
+            Milliseconds,
+        ),
+    ]
+}
+
+fn execution(execution: &Execution) -> Vec<Row> {
+    let warm = |at_a_time| rounds::find(&execution.throughput, Way::Execute, at_a_time);
+    let new = &execution.new_sessions;
+    vec![
+        (
+            "a new session's first answer, one after the other, median",
+            Some(new.one_after_the_other.median_ms),
+            AtMost(30.0),
+            Milliseconds,
+        ),
+        (
+            "`1 + 1` in a session, one at a time, p50",
+            warm(1).map(|it| it.p50_us / 1e3),
+            AtMost(1.0),
+            Milliseconds,
+        ),
+        (
+            "`1 + 1` in sessions, 16 at a time",
+            warm(16).map(|it| it.per_second),
+            AtLeast(2000.0),
+            PerSecond,
+        ),
+        (
+            "the first chunk of a stream, median",
+            Some(execution.first_chunk.median_ms),
+            AtMost(5.0),
             Milliseconds,
         ),
     ]
@@ -198,14 +253,13 @@ fn footprint(measured: &Measured) -> Vec<Row> {
 }
 
 impl Calls {
-    pub(crate) fn at(&self, way: Way, connections: usize) -> Option<&Throughput> {
-        let mut alike = self.throughput.iter();
-        alike.find(|it| it.way == way && it.connections == connections)
+    pub(crate) fn at(&self, way: Way, at_a_time: usize) -> Option<&Throughput> {
+        rounds::find(&self.throughput, way, at_a_time)
     }
 
     /// What `way` adds to a direct call, in microseconds.
     pub(crate) fn added(&self, way: Way, value: fn(&Latency) -> f64) -> Option<f64> {
         let of = |way| self.latency.iter().find(|it| it.way == way).map(value);
-        Some(of(way)? - of(Way::Worker)?)
+        Some(of(way)? - of(way.direct())?)
     }
 }

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 
 use serde::Serialize;
 
-use super::peers::{nginx, uvicorn};
+use super::peers::{grpc_aio, nginx, uvicorn};
 use super::process::output_of;
 use super::workshop::Workshop;
 
@@ -22,6 +22,7 @@ pub(crate) struct Machine {
     pub(crate) python: String,
     pub(crate) nginx: String,
     pub(crate) uvicorn: String,
+    pub(crate) grpc_aio: String,
 }
 
 impl Machine {
@@ -46,6 +47,9 @@ impl Machine {
             python: said("python3", &["--version".as_ref()]).await,
             nginx: nginx_version().await,
             uvicorn: uvicorn::versions(&workshop.bench_environment())
+                .await
+                .unwrap_or_else(|_| "not there".to_owned()),
+            grpc_aio: grpc_aio::versions(&workshop.grpc_environment())
                 .await
                 .unwrap_or_else(|_| "not there".to_owned()),
         })

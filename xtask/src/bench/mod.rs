@@ -1,12 +1,15 @@
 //! `cargo xtask bench`: how fast we are, measured beside others in one run, on the machine at hand.
 
 mod answer;
+mod call;
 mod calls;
 mod connection;
 mod deploy;
+mod execution;
 mod extent;
 mod findings;
 mod goals;
+mod grpc;
 mod harness;
 mod idle;
 mod load;
@@ -34,10 +37,10 @@ use extent::Extent;
 use findings::Findings;
 use table::Style;
 
-/// Measure calls, deploys, restarts, memory and size, beside nginx and uvicorn + FastAPI
+/// Measure calls, sessions, deploys, restarts, memory and size, beside nginx, uvicorn + FastAPI and grpc.aio
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// Less than a minute; shows that everything works, its figures are rough
+    /// About a minute; shows that everything works, its figures are rough
     #[arg(long)]
     quick: bool,
 

@@ -114,13 +114,38 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<u64> {
     Ok(kibibytes.parse::<u64>()? * 1024)
 }
 
+/// Children of a process whose command line has this in it.
+pub(crate) fn children(parent: u32, word: &str) -> anyhow::Result<Vec<u32>> {
+    let mut children = vec![];
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // One that ends meanwhile is none.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if parent_in(&stat) == Some(parent) && String::from_utf8_lossy(&command).contains(word) {
+            children.push(pid);
+        }
+    }
+    Ok(children)
+}
+
+fn parent_in(stat: &str) -> Option<u32> {
+    after_name(stat).split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The name stands in parentheses and may hold any of them.
+fn after_name(stat: &str) -> &str {
+    stat.rsplit_once(')').map_or("", |(_, rest)| rest)
+}
+
 /// Processor time of all threads so far.
 pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-    // The name stands in parentheses and may hold any of them.
-    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let fields: Vec<&str> = after_name(&text).split_whitespace().collect();
     let (Some(user), Some(system)) = (fields.get(11), fields.get(12)) else {
         bail!("{path} is too short");
     };
@@ -152,4 +177,15 @@ pub(crate) async fn output_of(
         );
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parent_stands_after_the_name_whatever_that_is() {
+        assert_eq!(parent_in("7 (a) b) (c) S 42 7 7 0"), Some(42));
+        assert_eq!(parent_in(""), None);
+    }
 }

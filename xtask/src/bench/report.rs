@@ -1,6 +1,7 @@
 //! What was found, as tables for people.
 
-use super::calls::{Calls, Throughput};
+use super::calls::{Calls, CpuShare, Throughput, rounds};
+use super::execution::{Execution, SessionMemory};
 use super::findings::{Findings, Measured};
 use super::goals::{Goal, Unit, Wanted};
 use super::harness::Frames;
@@ -12,15 +13,16 @@ use super::table::{Align, Table};
 
 pub(crate) fn tables(findings: &Findings) -> Vec<Table> {
     let measured = &findings.measured;
-    let calls = &measured.calls;
+    let (calls, grpc) = (&measured.calls, &measured.grpc_calls);
     let mut tables = vec![against_goals(&findings.goals)];
-    if !calls.missing.is_empty() {
-        tables.push(missing(&calls.missing));
+    let absent = calls.missing.iter().chain(&grpc.missing);
+    if absent.clone().next().is_some() {
+        tables.push(missing(absent));
     }
+    tables.extend(over_http(calls));
+    tables.extend(over_grpc(grpc));
+    tables.extend(in_sessions(&measured.execution));
     tables.extend([
-        throughput(calls),
-        latency(calls),
-        cpu(calls),
         frames(&measured.harness),
         times(measured),
         memory(&measured.idle, calls),
@@ -28,6 +30,52 @@ pub(crate) fn tables(findings: &Findings) -> Vec<Table> {
         machine(&measured.machine),
     ]);
     tables
+}
+
+fn over_http(calls: &Calls) -> [Table; 3] {
+    let beside = [("÷ uvicorn", Way::Uvicorn), ("÷ nginx", Way::Nginx)];
+    [
+        throughput("Calls, as many as go", &calls.throughput, &beside),
+        latency(
+            "One call at a time, now this way, now that, to one worker",
+            calls,
+        ),
+        cpu(
+            "Processor time of a call through the supervisor, 64 at a time",
+            &calls.cpu,
+        ),
+    ]
+}
+
+fn over_grpc(calls: &Calls) -> [Table; 3] {
+    let beside = [("÷ grpc.aio", Way::GrpcAio)];
+    [
+        throughput("gRPC calls, as many as go", &calls.throughput, &beside),
+        latency(
+            "One gRPC call at a time, now this way, now that, to one worker",
+            calls,
+        ),
+        cpu(
+            "Processor time of a gRPC call through the supervisor, 64 at a time",
+            &calls.cpu,
+        ),
+    ]
+}
+
+fn in_sessions(execution: &Execution) -> [Table; 4] {
+    [
+        throughput(
+            "Runs in sessions, as many as go",
+            &execution.throughput,
+            &[],
+        ),
+        session_times(execution),
+        cpu(
+            "Processor time of a run in a session, 16 at a time",
+            &execution.cpu,
+        ),
+        session_memory(&execution.memory),
+    ]
 }
 
 fn against_goals(goals: &[Goal]) -> Table {
@@ -57,30 +105,34 @@ fn against_goals(goals: &[Goal]) -> Table {
     }
 }
 
-fn throughput(calls: &Calls) -> Table {
+/// `beside`: what each is compared with, below its heading.
+fn throughput(title: &'static str, all: &[Throughput], beside: &[(&'static str, Way)]) -> Table {
     let row = |it: &Throughput| {
-        let ratio = |to| {
-            let other = calls.at(to, it.connections)?;
-            Some(format!("{:.2}", it.per_second / other.per_second))
+        let ratio = |(_, to): &(_, Way)| {
+            let other = rounds::find(all, *to, it.at_a_time);
+            other.map(|other| format!("{:.2}", it.per_second / other.per_second))
         };
-        vec![
-            format!("{}, {} at a time", it.way.words(), it.connections),
-            ratio(Way::Uvicorn).unwrap_or_default(),
-            ratio(Way::Nginx).unwrap_or_default(),
-            whole(it.per_second),
-            milliseconds(it.p50_us / 1e3),
-            milliseconds(it.p99_us / 1e3),
-        ]
+        let what = format!("{}, {} at a time", it.way.words(), it.at_a_time);
+        let mut row = vec![what];
+        row.extend(beside.iter().map(|to| ratio(to).unwrap_or_default()));
+        row.push(whole(it.per_second));
+        row.extend([it.p50_us, it.p99_us].map(|us| milliseconds(us / 1e3)));
+        row
     };
+    let ratios = beside.iter().map(|(heading, _)| *heading);
     Table {
-        title: "Calls, as many as go",
+        title,
         cells: Align::Right,
-        columns: vec!["way", "÷ uvicorn", "÷ nginx", "calls/s", "p50", "p99"],
-        rows: calls.throughput.iter().map(row).collect(),
+        columns: ["way"]
+            .into_iter()
+            .chain(ratios)
+            .chain(["calls/s", "p50", "p99"])
+            .collect(),
+        rows: all.iter().map(row).collect(),
     }
 }
 
-fn missing(missing: &[Missing]) -> Table {
+fn missing<'a>(missing: impl Iterator<Item = &'a Missing>) -> Table {
     let row = |it: &Missing| {
         let reason = it.reason.lines().next().unwrap_or_default();
         vec![it.way.words().to_owned(), reason.to_owned()]
@@ -89,13 +141,13 @@ fn missing(missing: &[Missing]) -> Table {
         title: "Not measured",
         cells: Align::Left,
         columns: vec!["way", "why"],
-        rows: missing.iter().map(row).collect(),
+        rows: missing.map(row).collect(),
     }
 }
 
-fn latency(calls: &Calls) -> Table {
-    let added = |way, value| {
-        let added = calls.added(way, value).filter(|_| way != Way::Worker);
+fn latency(title: &'static str, calls: &Calls) -> Table {
+    let added = |way: Way, value| {
+        let added = calls.added(way, value).filter(|_| way != way.direct());
         added.map_or_else(String::new, |us| format!("{:+.3} ms", us / 1e3))
     };
     let rows = calls.latency.iter().map(|it| {
@@ -108,15 +160,15 @@ fn latency(calls: &Calls) -> Table {
         ]
     });
     Table {
-        title: "One call at a time, now this way, now that, to one worker",
+        title,
         cells: Align::Right,
         columns: vec!["way", "p50", "p99", "added p50", "added p99"],
         rows: rows.collect(),
     }
 }
 
-fn cpu(calls: &Calls) -> Table {
-    let rows = calls.cpu.iter().map(|share| {
+fn cpu(title: &'static str, shares: &[CpuShare]) -> Table {
+    let rows = shares.iter().map(|share| {
         vec![
             share.process.to_owned(),
             format!("{:.1} µs", share.us_per_call),
@@ -124,10 +176,52 @@ fn cpu(calls: &Calls) -> Table {
         ]
     });
     Table {
-        title: "Processor time of a call through the supervisor, 64 at a time",
+        title,
         cells: Align::Right,
         columns: vec!["process", "per call", "cores"],
         rows: rows.collect(),
+    }
+}
+
+fn session_times(execution: &Execution) -> Table {
+    let row = |what: &str, spread: &Spread| {
+        let values = [spread.min_ms, spread.median_ms, spread.max_ms];
+        [what.to_owned(), spread.times.to_string()]
+            .into_iter()
+            .chain(values.map(milliseconds))
+            .collect()
+    };
+    let new = &execution.new_sessions;
+    Table {
+        title: "Times of sessions",
+        cells: Align::Right,
+        columns: vec!["from a request to …", "times", "min", "median", "max"],
+        rows: vec![
+            row(
+                "a new session's first answer, interpreters ready",
+                &new.rested,
+            ),
+            row(
+                "a new session's first answer, one after the other",
+                &new.one_after_the_other,
+            ),
+            row("a new session's first answer, 16 at once", &new.at_once),
+            row("the first chunk of a stream", &execution.first_chunk),
+        ],
+    }
+}
+
+fn session_memory(memory: &SessionMemory) -> Table {
+    Table {
+        title: "Memory of sessions that have nothing to do (PSS)",
+        cells: Align::Right,
+        columns: vec!["sessions", "interpreters", "worker", "each interpreter"],
+        rows: vec![vec![
+            memory.sessions.to_string(),
+            memory.interpreters.to_string(),
+            megabytes(memory.worker),
+            megabytes(memory.interpreter),
+        ]],
     }
 }
 
@@ -234,6 +328,7 @@ fn machine(machine: &Machine) -> Table {
         ("python", &machine.python),
         ("nginx", &machine.nginx),
         ("uvicorn", &machine.uvicorn),
+        ("grpc.aio", &machine.grpc_aio),
     ];
     Table {
         title: "Measured on",

@@ -65,8 +65,31 @@ impl Workshop {
         self.target.join("bench-venv")
     }
 
+    /// Where grpcio is installed, once.
+    pub(crate) fn grpc_environment(&self) -> PathBuf {
+        self.target.join("bench-grpc-venv")
+    }
+
+    /// Descriptors of all that workers say over gRPC.
+    pub(crate) fn descriptors(&self) -> PathBuf {
+        self.root
+            .join("crates/par-protocol/src/protobuf/descriptors.bin")
+    }
+
+    /// A package whose entrypoint is `invoke` of this source.
     pub(crate) async fn package(&self, source: &str) -> anyhow::Result<Vec<u8>> {
-        supervisor::package(&self.par, self.folder(), source).await
+        self.package_with("entrypoint: src.main:invoke", source)
+            .await
+    }
+
+    /// `surface`: what of its manifest says what it is.
+    pub(crate) async fn package_with(
+        &self,
+        surface: &str,
+        source: &str,
+    ) -> anyhow::Result<Vec<u8>> {
+        let manifest = format!("version: \"1.0\"\nname: bench\n{surface}\n");
+        supervisor::package(&self.par, self.folder(), &manifest, source).await
     }
 }
 

@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::bench::call::Call;
 use crate::bench::extent::Extent;
-use crate::bench::load::load;
-use crate::bench::peers::supervisor::{AgentStatus, Supervisor};
-use crate::bench::peers::{Open, Way};
+use crate::bench::load::{WARM_UP, load};
 use crate::bench::process::cpu_time;
-use crate::bench::progress;
-
-const CONNECTIONS: usize = 64;
 
 #[derive(Serialize)]
 pub(crate) struct CpuShare {
@@ -22,27 +17,19 @@ pub(crate) struct CpuShare {
     pub(crate) cores: f64,
 }
 
-pub(super) async fn shares(
-    open: &[Open],
-    supervisor: &Supervisor,
-    worker: &AgentStatus,
+/// Of a call with `at_a_time` of them under way; each process by its name, or several by one.
+pub(crate) async fn shares(
+    call: &Call,
+    at_a_time: usize,
+    processes: &[(&'static str, Vec<u32>)],
     extent: &Extent,
 ) -> anyhow::Result<Vec<CpuShare>> {
-    progress("calls: processor time")?;
-    let through = open.iter().find(|open| open.way == Way::Supervisor);
-    let call = &through.context("the supervisor is always measured")?.call;
-    let processes = [
-        ("supervisor", supervisor.pid()?),
-        ("worker", worker.pid),
-        ("agent", worker.agent_pid),
-        ("load generator", std::process::id()),
-    ];
     let lasting = extent.round * 2;
-    let before = times(&processes)?;
-    let sample = load(call, CONNECTIONS, lasting).await?;
-    let after = times(&processes)?;
+    let before = times(processes)?;
+    let sample = load(call, at_a_time, lasting).await?;
+    let after = times(processes)?;
     // The warm-up spent time, too.
-    let seconds = lasting.as_secs_f64() + crate::bench::load::WARM_UP.as_secs_f64();
+    let seconds = (lasting + WARM_UP).as_secs_f64();
     let calls = sample.per_second * seconds;
     let spent = before.iter().zip(&after);
     let shares = processes
@@ -59,6 +46,7 @@ pub(super) async fn shares(
     Ok(shares.collect())
 }
 
-fn times(processes: &[(&'static str, u32)]) -> anyhow::Result<Vec<Duration>> {
-    processes.iter().map(|(_, pid)| cpu_time(*pid)).collect()
+fn times(processes: &[(&'static str, Vec<u32>)]) -> anyhow::Result<Vec<Duration>> {
+    let time = |(_, pids): &(_, Vec<u32>)| pids.iter().map(|pid| cpu_time(*pid)).sum();
+    processes.iter().map(time).collect()
 }

@@ -22,22 +22,30 @@ pub(crate) struct Latency {
     pub(crate) p99_us: f64,
 }
 
-pub(super) async fn side_by_side(open: &[Open], extent: &Extent) -> anyhow::Result<Vec<Latency>> {
-    progress("calls: one at a time, the ways to one worker in turn")?;
+pub(super) async fn side_by_side(
+    what: &str,
+    open: &[Open],
+    extent: &Extent,
+) -> anyhow::Result<Vec<Latency>> {
+    progress(&format!(
+        "{what}: one at a time, the ways to one worker in turn"
+    ))?;
     let mut tracks = vec![];
     for open in open
         .iter()
         .filter(|open| open.way.leads_to_the_same_worker())
     {
-        tracks.push((open, open.call.connect().await?, vec![]));
+        for caller in open.call.callers(1).await? {
+            tracks.push((open, caller, vec![]));
+        }
     }
     let mut lots = Lots(1);
     let end = Instant::now() + extent.latency;
     while Instant::now() < end {
         let lot = lots.draw() % tracks.len();
-        let (open, connection, latencies) = &mut tracks[lot];
+        let (open, caller, latencies) = &mut tracks[lot];
         let sent = Instant::now();
-        let made = open.call.make(connection).await;
+        let made = caller.call().await;
         latencies.push(sent.elapsed().as_secs_f64() * 1e6);
         made.with_context(|| format!("{}, one at a time", open.way.words()))?;
     }

@@ -1,12 +1,14 @@
 //! The ways to the same trivial work, and the servers that open them.
 
+pub(crate) mod environment;
+pub(crate) mod grpc_aio;
 pub(crate) mod nginx;
 pub(crate) mod supervisor;
 pub(crate) mod uvicorn;
 
 use serde::Serialize;
 
-use super::load::Call;
+use super::call::Call;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,11 +18,28 @@ pub(crate) enum Way {
     SupervisorAsync,
     Nginx,
     Uvicorn,
+    WorkerGrpc,
+    SupervisorGrpc,
+    GrpcAio,
+    Execute,
 }
 
 impl Way {
     pub(crate) fn leads_to_the_same_worker(self) -> bool {
-        matches!(self, Self::Worker | Self::Supervisor | Self::Nginx)
+        match self {
+            Self::Worker | Self::Supervisor | Self::Nginx => true,
+            Self::WorkerGrpc | Self::SupervisorGrpc => true,
+            Self::SupervisorAsync | Self::Uvicorn | Self::GrpcAio | Self::Execute => false,
+        }
+    }
+
+    /// The same, without anything between.
+    pub(crate) fn direct(self) -> Self {
+        match self {
+            Self::SupervisorGrpc => Self::WorkerGrpc,
+            Self::Supervisor | Self::SupervisorAsync | Self::Nginx => Self::Worker,
+            direct => direct,
+        }
     }
 
     pub(crate) fn words(self) -> &'static str {
@@ -30,6 +49,10 @@ impl Way {
             Self::SupervisorAsync => "through the supervisor, async handler",
             Self::Nginx => "through nginx to the same worker",
             Self::Uvicorn => "uvicorn + FastAPI, direct",
+            Self::WorkerGrpc => "gRPC, direct to the worker",
+            Self::SupervisorGrpc => "gRPC, through the supervisor",
+            Self::GrpcAio => "gRPC, a grpc.aio server, direct",
+            Self::Execute => "`1 + 1` in a session that is there",
         }
     }
 }

@@ -36,6 +36,7 @@ pub(crate) struct Supervisor {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct AgentStatus {
     pub(crate) port: u16,
+    pub(crate) grpc_port: u16,
     pub(crate) pid: u32,
     pub(crate) agent_pid: u32,
     pub(crate) uptime: f64,
@@ -143,14 +144,18 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     said["url"].as_str()?.strip_prefix("http://")?.parse().ok()
 }
 
-/// Has `par build` make a package of one file, whose entrypoint is `main:invoke`.
-pub(crate) async fn package(par: &Path, folder: &Path, source: &str) -> anyhow::Result<Vec<u8>> {
-    const MANIFEST: &str = "version: \"1.0\"\nname: bench\nentrypoint: src.main:invoke\n";
+/// Has `par build` make a package of a manifest and one module, `src.main`.
+pub(crate) async fn package(
+    par: &Path,
+    folder: &Path,
+    manifest: &str,
+    source: &str,
+) -> anyhow::Result<Vec<u8>> {
     let home = tempfile::tempdir_in(folder)?;
     let agent: PathBuf = home.path().join("bench");
     let packed = home.path().join("bench.apkg");
     fs::create_dir_all(agent.join("src"))?;
-    fs::write(agent.join("agent.yaml"), MANIFEST)?;
+    fs::write(agent.join("agent.yaml"), manifest)?;
     fs::write(agent.join("src/main.py"), source)?;
     let arguments = [OsStr::new("build"), agent.as_os_str(), OsStr::new("-o")];
     let arguments = [&arguments[..], &[packed.as_os_str()]].concat();
