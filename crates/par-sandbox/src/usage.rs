@@ -1,6 +1,7 @@
 //! What a tree of processes uses of the machine, read from `/proc`.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use crate::processes::ProcessEntry;
 use crate::tree::below;
@@ -85,17 +86,19 @@ fn io(pid: u32) -> Option<(u64, u64)> {
     Some((number("read_bytes:")?, number("write_bytes:")?))
 }
 
-/// Of the machine, in bytes, if it says so.
+/// Of the machine, in bytes, if it says so. Asked once: it stays what it is.
 pub fn memory_total() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = text.lines().find_map(|line| {
-        line.strip_prefix("MemTotal:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
-    });
-    kilobytes.map(|kilobytes| kilobytes * 1024)
+    static TOTAL: OnceLock<Option<u64>> = OnceLock::new();
+    *TOTAL.get_or_init(read_memory_total)
+}
+
+fn read_memory_total() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 fn state_name(letter: &str) -> &'static str {

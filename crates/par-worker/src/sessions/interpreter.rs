@@ -266,7 +266,8 @@ fn environment(ground: &Ground, folder: &Path, serial: u64) -> BTreeMap<String, 
 fn unread_of(pipe: std::os::fd::BorrowedFd<'_>) -> Vec<u8> {
     const PIPE: usize = 64 << 10;
     let mut all = vec![];
-    let mut piece = vec![0; PIPE];
+    // Usually there is nothing: what there is comes in pieces.
+    let mut piece = [0; 4 << 10];
     while all.len() < PIPE {
         match rustix::io::read(pipe, &mut piece) {
             Ok(length @ 1..) => all.extend_from_slice(&piece[..length]),
