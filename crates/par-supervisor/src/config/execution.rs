@@ -1,19 +1,44 @@
 //! The table `[execution]` of `par.toml`: bounds of the execution backend of each agent that has one.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use par_model::SessionLimits;
 
 use super::table::{Notes, Value};
 
-const KNOWN: [&str; 7] = [
-    "sessions",
-    "idle_seconds",
-    "running",
-    "timeout_seconds",
-    "output_limit_kb",
-    "result_limit_kb",
-    "warm",
+const MONTH: u32 = 30 * 24 * 3600;
+const DAY: u32 = 24 * 3600;
+/// A message of gRPC and a frame take 64 MiB at most.
+const MOST_KB: u32 = 60 << 10;
+
+/// A name, what it may be, and what it sets.
+type Setting = (
+    &'static str,
+    RangeInclusive<u32>,
+    fn(&mut SessionLimits, u32),
+);
+
+const SETTINGS: [Setting; 7] = [
+    ("sessions", 1..=100_000, |limits, most| {
+        limits.most = most as usize;
+    }),
+    ("idle_seconds", 1..=MONTH, |limits, seconds| {
+        limits.idle = Duration::from_secs(seconds.into());
+    }),
+    ("running", 1..=10_000, |limits, most| {
+        limits.running = most as usize;
+    }),
+    ("timeout_seconds", 1..=DAY, |limits, seconds| {
+        limits.time = Duration::from_secs(seconds.into());
+    }),
+    ("output_limit_kb", 1..=MOST_KB, |limits, kilobytes| {
+        limits.output = (kilobytes as usize) << 10;
+    }),
+    ("result_limit_kb", 1..=MOST_KB, |limits, kilobytes| {
+        limits.result = u64::from(kilobytes) << 10;
+    }),
+    ("warm", 0..=64, |limits, count| limits.warm = count as usize),
 ];
 
 /// What is left out keeps its default.
@@ -24,46 +49,21 @@ pub(super) fn read(value: &Value<'_>, notes: &mut Notes<'_>) -> SessionLimits {
     };
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        let at_least = if name == "warm" { 0 } else { 1 };
-        let Some(most) = most(name) else {
-            notes.unknown(name, &key.span(), &KNOWN);
+        let setting = SETTINGS.iter().find(|(known, ..)| *known == name);
+        let Some((_, range, set)) = setting else {
+            notes.unknown(name, &key.span(), &SETTINGS.map(|(known, ..)| known));
             continue;
         };
-        let Some(number) = notes.whole::<u32>(name, value) else {
+        let Some(number) = notes.whole(name, value) else {
             continue;
         };
-        if !(at_least..=most).contains(&number) {
-            let message = format!("`{name}` is {number}: it has to be from {at_least} to {most}");
+        if range.contains(&number) {
+            set(&mut limits, number);
+        } else {
+            let (least, most) = (range.start(), range.end());
+            let message = format!("`{name}` is {number}: it has to be from {least} to {most}");
             notes.note(&value.span(), message);
-            continue;
         }
-        set(&mut limits, name, number);
     }
     limits
-}
-
-fn most(name: &str) -> Option<u32> {
-    Some(match name {
-        "sessions" => 100_000,
-        "idle_seconds" => 30 * 24 * 3600,
-        "running" => 10_000,
-        "timeout_seconds" => 24 * 3600,
-        "output_limit_kb" | "result_limit_kb" => 60 << 10, // a message is 64 MiB at most
-        "warm" => 64,
-        _ => return None,
-    })
-}
-
-fn set(limits: &mut SessionLimits, name: &str, number: u32) {
-    let seconds = Duration::from_secs(number.into());
-    match name {
-        "sessions" => limits.most = number as usize,
-        "idle_seconds" => limits.idle = seconds,
-        "running" => limits.running = number as usize,
-        "timeout_seconds" => limits.time = seconds,
-        "output_limit_kb" => limits.output = (number as usize) << 10,
-        "result_limit_kb" => limits.result = u64::from(number) << 10,
-        "warm" => limits.warm = number as usize,
-        _ => {}
-    }
 }

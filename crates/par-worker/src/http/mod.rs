@@ -6,6 +6,7 @@ mod body;
 mod call;
 mod door;
 mod front;
+mod packed;
 mod server;
 mod sessions;
 mod ui;
