@@ -162,6 +162,7 @@ def result_of(outcome: Returned | Failure, changed: list[str], used: tuple[float
             "variables": outcome.variables if ok else {},
             "extras": outcome.extras if ok else {},
             "opaque": outcome.opaque if ok else [],
+            "hidden": outcome.hidden if ok else [],
             "error": "" if ok else outcome.line,
             "kind": "" if ok else outcome.kind,
             "traceback": "" if ok else outcome.traceback,

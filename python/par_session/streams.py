@@ -30,18 +30,17 @@ class Streams:
 
     def set_up(self) -> None:
         """Before a run."""
-        # A stream of the code's own goes first: it may close its descriptor as it goes.
-        for fd, stream in enumerate(self._streams):
-            if not _is_as_opened(stream, fd):
-                self._streams[fd] = _opened(fd)
-        self._install()
-        for fd, kept in enumerate(self._kept):
+        broken = [fd for fd, stream in enumerate(self._streams) if not _is_as_opened(stream, fd)]
+        if broken:
+            self._restore_descriptors()
+        for fd in broken:
             try:
-                dup2(kept, fd)
-                if fd:
-                    set_blocking(fd, True)
+                self._streams[fd] = _opened(fd)
             except OSError:
-                self._keep_again(fd)
+                pass  # the descriptor and our duplicate are gone: nothing is left to print to
+        # A stream of the code's own goes first: it may close its descriptor as it goes.
+        self._install()
+        self._restore_descriptors()
 
     def flush(self) -> None:
         """After a run: what the code has printed is on its way before the result is."""
@@ -55,6 +54,15 @@ class Streams:
         for attribute, stream in zip(ATTRIBUTES, self._streams):
             setattr(sys, attribute, stream)
             setattr(sys, f"__{attribute}__", stream)
+
+    def _restore_descriptors(self) -> None:
+        for fd, kept in enumerate(self._kept):
+            try:
+                dup2(kept, fd)
+                if fd:
+                    set_blocking(fd, True)
+            except OSError:
+                self._keep_again(fd)
 
     def _keep_again(self, fd: int) -> None:
         """The code has closed our duplicate; the descriptor itself may still be good."""

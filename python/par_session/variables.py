@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from par_session.msgpack import of_str
-from par_session.reprs import LONGEST, TOO_LARGE, cut, short_repr
+from par_session.reprs import CUT, LONGEST, TOO_LARGE, cut, short_repr
 from par_session.walk import TooLarge, Walk, put_back
 
 TYPE_CHECKING = False
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FunctionType, BuiltinFunctionType, ModuleType = type(lambda: None), type(len), type(sys)
 
 MOST_ITEMS = 1_000_000
+# Further ones are there for the code, and nobody else is told of them.
+MOST_VARIABLES = 10_000
+MOST_HIDDEN = 1_000
 FILES = "files"
 # What the maps of a result add to a value besides its name, at most.
 AROUND_A_VALUE = 16
@@ -58,6 +61,8 @@ class Returned:
         self.variables: dict[str, bytes] = {}
         self.extras: dict[str, bytes] = {}
         self.opaque: list[str] = []
+        # Names that are not told, such as those of modules and `_private` ones.
+        self.hidden: list[str] = []
         self.packed: dict[str, Packed] = {}
 
 
@@ -78,8 +83,11 @@ class Variables:
                 if not packed.exact:
                     returned.opaque.append(name)
         last, packed_by_name = self._last, returned.packed
+        hidden_room = _Room(self._most_bytes)
         for name, value in self._namespace.copy().items():
-            if not _is_variable(name, value):
+            if len(returned.variables) >= MOST_VARIABLES or not _is_variable(name, value):
+                if _is_hidden(name):
+                    self._hide(name, value, hidden_room, returned)
                 continue
             packed = packed_by_name[name] = room.pack(name, value, last.get(name))
             if packed.encoded is not None:
@@ -87,6 +95,14 @@ class Variables:
                 if not packed.exact:
                     returned.opaque.append(name)
         return returned
+
+    def _hide(self, name: str, value: Any, room: _Room, returned: Returned) -> None:
+        """Nobody is told its value, but a failed run is undone in it too."""
+        if len(returned.hidden) >= MOST_HIDDEN:
+            return
+        returned.hidden.append(name)
+        if not issubclass(type(value), ModuleType):
+            returned.packed[name] = room.pack(name, value, self._last.get(name))
 
     def commit(self, returned: Returned) -> None:
         for packed in returned.packed.values():
@@ -183,7 +199,8 @@ class _Room:
         kept = []
         if _is_exactly(kind, _CONTAINERS) and len(value) <= MOST_ITEMS:
             kept.append((value, bytes(value) if kind is bytearray else value.copy()))
-        trace = None if issubclass(kind, _IMMUTABLE) else Trace(_looks(value, text), True)
+        looks = None if too_large or text[-1:] == CUT else _looks(value, text)
+        trace = None if issubclass(kind, _IMMUTABLE) else Trace(looks, True)
         return Packed(value, of_str(shown) if shown else None, False, kept, trace)
 
 
@@ -207,6 +224,11 @@ def _is_variable(name: Any, value: Any) -> bool:
         and not issubclass(type(value), ModuleType)
         and (name.isascii() or name.isidentifier())
     )
+
+
+def _is_hidden(name: Any) -> bool:
+    """What the code has made and nobody is told of; not what every module has, nor what the session itself has put there."""
+    return type(name) is str and name[:2] != "__" and name not in ("_", FILES)
 
 
 def _is_fixed(kind: type) -> bool:

@@ -37,6 +37,7 @@ class Result:
         self.variables = {name: msgpack.decode(value) for name, value in fields["variables"].items()}
         self.extras = {name: msgpack.decode(value) for name, value in fields["extras"].items()}
         self.opaque: list[str] = fields["opaque"]
+        self.hidden: list[str] = fields["hidden"]
         self.error: str = fields["error"]
         self.kind: str = fields["kind"]
         self.traceback: str = fields["traceback"]

@@ -24,6 +24,17 @@ class Interrupts(SessionTest):
         self.assertEqual(worker.value("state"), [1])
         return worker
 
+    def test_streams_that_were_closed_with_their_descriptors_are_opened_again(self) -> None:
+        for close in (
+            "import sys, os\nsys.stdout.close()\nos.close(1)",
+            "import sys, os\nsys.stdin.close()\nos.close(0)",
+            "import sys, os\nsys.stdout.reconfigure(encoding='latin1')\nos.close(1)",
+        ):
+            with self.subTest(close=close):
+                worker = self.start()
+                self.assertTrue(worker.run("kept = 1\n" + close).ok)
+                self.assertEqual(worker.value("print('é')\nkept"), 1)
+
     def test_whatever_a_run_does_it_is_interrupted(self) -> None:
         for code in (
             "while True: pass",

@@ -151,10 +151,29 @@ class Budget(SessionTest):
         self.assertEqual(result.opaque, ["giant", "wide", "text"])
         self.assertTrue(result.variables["wide"].startswith("{0: 0, 1: 0"))
 
-    def test_what_is_too_large_is_compared_by_its_looks_and_size(self) -> None:
+    def test_what_is_too_large_to_be_compared_may_have_changed(self) -> None:
         worker = self.start(result_bytes=1_000)
         worker.run("import collections\na = tuple([n] for n in range(10_000))\nb = collections.deque(range(100))\ndel collections")
-        self.assertEqual(worker.run("b.append(1)\n1/0").changed, ["b"])
+        self.assertEqual(worker.run("b.append(1)\n1/0").changed, ["a", "b"])
+
+    def test_what_looks_the_same_only_because_it_is_cut_may_have_changed(self) -> None:
+        worker = self.start()
+        worker.run("x = [list(range(5000)), object(), [1]]")
+        self.assertEqual(worker.run("x[2].append(2)\n1/0").changed, ["x"])
+
+    def test_names_that_are_not_told_are_listed_and_undone_all_the_same(self) -> None:
+        worker = self.start()
+        result = worker.run("import math\n_cache = [1]\nx = 1")
+        self.assertEqual(result.variables, {"x": 1})
+        self.assertEqual(result.hidden, ["math", "_cache"])
+        worker.run("_cache.append(2)\n_other = 1\n1/0")
+        self.assertEqual(worker.value("[_cache, '_other' in globals()]"), [[1], False])
+
+    def test_of_very_many_variables_the_first_are_told(self) -> None:
+        worker = self.start()
+        result = worker.run("for n in range(12_000): globals()[f'v{n}'] = n")
+        self.assertEqual(len(result.variables), 10_000)
+        self.assertEqual(len(result.hidden), 1_000)
 
 
 class Restore(SessionTest):

@@ -142,6 +142,16 @@ impl StateFolder {
     }
 }
 
+impl Drop for StateFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.run)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "failed to remove the folder of sockets");
+        }
+    }
+}
+
 fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

@@ -48,8 +48,9 @@ async fn route(
     else {
         return Ok(unimplemented(&path));
     };
-    // An agent may bring a service of its own in place of ours.
-    if front.own.serves(service) {
+    // An agent may bring a service of its own in place of ours, but not of the backend that it has asked for.
+    let is_backend = service == python_agent::SERVICE && front.sessions().is_some();
+    if front.own.serves(service) && !is_backend {
         return own::forward(front, door, request).await;
     }
     let answered = match service {

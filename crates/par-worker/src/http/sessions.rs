@@ -162,6 +162,10 @@ fn understood(body: &[u8], limits: &SessionLimits) -> Result<sessions::Request, 
         let words = format!("the body holds more than {MOST_VALUES} values");
         return Err(CallError::BadRequest(words));
     }
+    // Fields by their place are nothing that a person would mean.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(CallError::BadJson("an object is needed here".to_owned()));
+    }
     let asked: Asked =
         serde_json::from_slice(body).map_err(|error| CallError::BadJson(error.to_string()))?;
     let context = asked.context.iter().map(|(name, value)| {

@@ -78,7 +78,7 @@ impl Interpreter {
 
     async fn start_in(ground: &Ground, folder: PathBuf, serial: u64) -> Result<Self, EndCause> {
         let failed = |error: io::Error| worker_failed(&error);
-        std::fs::create_dir_all(&folder).map_err(failed)?;
+        make_folder(&folder).map_err(failed)?;
         let process = par_sandbox::spawn_agent(command(ground, &folder, serial)).map_err(failed)?;
         let started = Self::of(process, folder, serial, ground).await;
         let (interpreter, mut unasked) = started.map_err(failed)?;
@@ -212,6 +212,15 @@ impl Interpreter {
         self.pump.abort();
         cause
     }
+}
+
+/// Whatever code has made of it.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(folder) {
+        Ok(found) if !found.is_dir() => std::fs::remove_file(folder)?,
+        _ => {}
+    }
+    std::fs::create_dir_all(folder)
 }
 
 /// Cut to what the machine has.

@@ -22,23 +22,24 @@ mod telling;
 mod work;
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use par_model::{CallError, RunFailure, SessionId, SessionLimits, Tier};
 use par_protocol::session::Values;
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::admission::Admission;
 pub(crate) use ground::Ground;
-use interpreter::Interpreter;
 pub(crate) use interpreter::Serials;
+use interpreter::{Interpreter, tier_memory};
 use nursery::Nursery;
 pub(crate) use outcome::{Answered, Event, Metrics, Outcome, map_of};
 pub(crate) use output::Stream;
@@ -47,6 +48,8 @@ pub(crate) use request::{Request, time};
 use session::Session;
 use table::{Full, Table};
 
+/// Between two looks at the memory of sessions that run nothing.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
 /// Events between a run and whoever listens.
 const EVENTS: usize = 16;
 
@@ -96,6 +99,9 @@ impl Sessions {
             closing,
         });
         sessions.tasks.spawn_local(Rc::clone(&sessions).sweep());
+        sessions
+            .tasks
+            .spawn_local(Rc::clone(&sessions).watch_idle());
         sessions
     }
 
@@ -264,6 +270,23 @@ impl Sessions {
         }
     }
 
+    /// What code has left behind may grow between runs: then the interpreter ends, and the next run is told.
+    async fn watch_idle(self: Rc<Self>) {
+        while let Some(()) = self.closing.run_until_cancelled(sleep(IDLE_LOOK)).await {
+            let table = self.table.borrow();
+            for (id, session, _) in table.iter() {
+                let interpreter = session.interpreter.borrow();
+                let most = tier_memory(session.tier);
+                if let Some(interpreter) = &*interpreter
+                    && interpreter.has_more_than(most)
+                {
+                    warn!(session = %id, most, "an idle session has more memory than it may have");
+                    interpreter.kill();
+                }
+            }
+        }
+    }
+
     /// Ends sessions that nobody uses any more.
     async fn sweep(self: Rc<Self>) {
         loop {
@@ -330,8 +353,35 @@ async fn bury_with_folder(interpreter: Interpreter) {
 }
 
 async fn remove(folder: PathBuf) {
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
-    if let Ok(Err(error)) = removed {
+    let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&folder) {
+        // Code may have put something else in its place.
+        Err(error) if error.kind() == ErrorKind::NotADirectory => std::fs::remove_file(folder),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    });
+    if let Ok(Err(error)) = removed.await {
         warn!(%error, "failed to remove the folder of a session");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_goes_whatever_code_has_made_of_it() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let folder = home.path().join("1");
+        remove(folder.clone()).await;
+        interpreter::make_folder(&folder).expect("made");
+        std::fs::write(folder.join("x"), "").expect("written");
+        remove(folder.clone()).await;
+        std::fs::write(&folder, "in its place").expect("written");
+        interpreter::make_folder(&folder).expect("made in its place");
+        assert!(folder.is_dir());
+        std::fs::remove_dir(&folder).expect("empty");
+        std::fs::write(&folder, "in its place").expect("written");
+        remove(folder.clone()).await;
+        assert!(!folder.exists());
     }
 }

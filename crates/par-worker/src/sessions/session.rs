@@ -1,6 +1,7 @@
 //! One session: an interpreter while it has one, and what outlives it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::interpreter::Interpreter;
 use super::table::Key;
+
+/// What a name and its value take where they are kept, besides their bytes; about.
+const AROUND_A_VALUE: usize = 160;
 
 pub(super) struct Session {
     /// None for a run that wants a session to itself.
@@ -35,7 +39,9 @@ pub(super) struct Kept {
     /// Of the last run that succeeded.
     pub(super) variables: Values,
     /// Those among them that do not come back from their MessagePack form.
-    opaque: Vec<String>,
+    opaque: HashSet<String>,
+    /// Names that nobody was told the value of.
+    hidden: Vec<String>,
     pub(super) code: Option<String>,
     /// Of the first interpreter; later ones go on in it.
     pub(super) folder: Option<PathBuf>,
@@ -86,23 +92,24 @@ impl Drop for InLine {
 impl Kept {
     pub(super) fn succeeded(&mut self, code: String, ran: &Ran) {
         self.variables = ran.variables.clone();
-        self.opaque = ran.opaque.clone();
+        self.opaque = ran.opaque.iter().cloned().collect();
+        self.hidden = ran.hidden.clone();
         self.code = Some(code);
     }
 
     /// What is remembered, in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        let values = self
-            .variables
-            .iter()
-            .map(|(name, value)| name.len() + value.len());
+        let values = self.variables.iter();
+        let values = values.map(|(name, value)| name.len() + value.len() + AROUND_A_VALUE);
+        let hidden = self.hidden.iter().map(|name| name.len() + AROUND_A_VALUE);
+        let hidden: usize = hidden.sum();
         let code = self.code.as_ref().map_or(0, String::len);
-        (values.sum::<usize>() + code) as u64
+        (values.sum::<usize>() + hidden + code) as u64
     }
 
     /// Variables that a new interpreter can have again.
     pub(super) fn restorable(&self) -> Values {
-        let plain = |(name, _): &(&String, _)| !self.opaque.contains(name);
+        let plain = |(name, _): &(&String, _)| !self.opaque.contains(*name);
         let values = self.variables.iter().filter(plain);
         values
             .map(|(name, value)| (name.clone(), value.clone()))
@@ -111,14 +118,13 @@ impl Kept {
 
     /// What the end of an interpreter does to the session's variables, in words; empty when it has none.
     pub(super) fn consequence(&self) -> String {
-        if self.variables.is_empty() {
+        if self.variables.is_empty() && self.hidden.is_empty() {
             return String::new();
         }
-        let (lost, kept): (Vec<&str>, Vec<&str>) = self
-            .variables
-            .keys()
-            .map(String::as_str)
-            .partition(|name| self.opaque.iter().any(|opaque| opaque == name));
+        let names = self.variables.keys().map(String::as_str);
+        let (mut lost, kept): (Vec<&str>, Vec<&str>) =
+            names.partition(|name| self.opaque.contains(*name));
+        lost.extend(self.hidden.iter().map(String::as_str));
         format!("; kept: {}; lost: {}", listed(&kept), listed(&lost))
     }
 }
@@ -145,13 +151,14 @@ mod tests {
         let ran = Ran {
             variables: [value("a"), value("frame")].into(),
             opaque: vec!["frame".to_owned()],
+            hidden: vec!["math".to_owned()],
             ..Ran::default()
         };
         let mut kept = Kept::default();
         assert_eq!(kept.consequence(), "");
         kept.succeeded("a = 1".to_owned(), &ran);
         assert_eq!(kept.restorable(), [value("a")].into());
-        assert_eq!(kept.consequence(), "; kept: a; lost: frame");
+        assert_eq!(kept.consequence(), "; kept: a; lost: frame, math");
     }
 
     #[test]

@@ -107,7 +107,11 @@ fn lost(how: &str, stop: Option<Stop>, kept: &Kept) -> Outcome {
 
 fn reason(stop: Stop) -> (RunFailure, String) {
     match stop {
-        Stop::TimedOut(after) => (RunFailure::TimedOut, format!("timed out after {after:?}")),
+        Stop::TimedOut(after) => {
+            // What a caller's patience left of a time is no round number.
+            let after = Duration::from_millis((after.as_secs_f64() * 1000.0).round() as u64);
+            (RunFailure::TimedOut, format!("timed out after {after:?}"))
+        }
         Stop::CallerLeft => (RunFailure::CallerLeft, "its caller left".to_owned()),
         Stop::SessionEnded => (RunFailure::SessionEnded, "its session was ended".to_owned()),
         Stop::Memory(most) => {

@@ -250,6 +250,7 @@ fn requests_that_make_no_sense_are_refused_by_name() {
     let scene = backend();
     for (request, words) in [
         (json!({}), "missing field `code`"),
+        (json!(["1 + 1", {}, [], "SMALL", 0]), "an object is needed"),
         (json!({ "code": 1 }), "expected a string"),
         (
             json!({ "code": "", "colour": "red" }),
@@ -442,6 +443,36 @@ fn an_interpreter_that_breaks_off_its_channel_is_ended_and_named() {
     let why = error(&scene, "a", unasked);
     assert!(why.starts_with("the interpreter "), "{why}");
     assert_eq!(value(&scene, "a", "1 + 1"), 2);
+}
+
+#[test]
+fn what_is_lost_with_an_interpreter_is_said_with_nothing_left_out() {
+    let scene = backend();
+    run(&scene, "a", "import math\n_private = 5\nx = 1");
+    let why = error(&scene, "a", "import os\nos._exit(3)");
+    assert_eq!(
+        why,
+        "the interpreter exited with code 3; kept: x; lost: math, _private"
+    );
+}
+
+#[test]
+fn very_many_variables_hold_up_nobody_and_take_a_bounded_place() {
+    let scene = backend();
+    run(
+        &scene,
+        "many",
+        "for n in range(60_000): globals()[f'v{n}'] = ()\nNone",
+    );
+    let scene = &scene;
+    thread::scope(|scope| {
+        let killed = scope.spawn(|| error(scene, "many", "import os; os._exit(3)"));
+        assert_eq!(value(scene, "other", "1 + 1"), 2);
+        assert!(killed.join().expect("told").contains("and 10989 more"));
+    });
+    let began = Instant::now();
+    assert_eq!(value(scene, "many", "1 + 1"), 2);
+    assert!(began.elapsed() < PATIENCE / 4, "{:?}", began.elapsed());
 }
 
 #[test]
