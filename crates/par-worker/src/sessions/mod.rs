@@ -38,8 +38,8 @@ use tracing::warn;
 
 use crate::admission::Admission;
 pub(crate) use ground::Ground;
+use interpreter::Interpreter;
 pub(crate) use interpreter::Serials;
-use interpreter::{Interpreter, tier_memory};
 use nursery::Nursery;
 pub(crate) use outcome::{Answered, Event, Metrics, Outcome, map_of};
 pub(crate) use output::Stream;
@@ -270,18 +270,23 @@ impl Sessions {
         }
     }
 
-    /// What code has left behind may grow between runs: then the interpreter ends, and the next run is told.
+    /// What code has left behind may grow between runs: then the interpreter ends, and the next run is told. One look
+    /// after the other, so that many sessions hold up nobody.
     async fn watch_idle(self: Rc<Self>) {
-        while let Some(()) = self.closing.run_until_cancelled(sleep(IDLE_LOOK)).await {
-            let table = self.table.borrow();
-            for (id, session, _) in table.iter() {
-                let interpreter = session.interpreter.borrow();
-                let most = tier_memory(session.tier);
-                if let Some(interpreter) = &*interpreter
-                    && interpreter.has_more_than(most)
+        loop {
+            let all = self.table.borrow().sessions();
+            let pause = IDLE_LOOK / u32::try_from(all.len() + 1).unwrap_or(u32::MAX);
+            for session in all.iter().map(Some).chain([None]) {
+                if self
+                    .closing
+                    .run_until_cancelled(sleep(pause))
+                    .await
+                    .is_none()
                 {
-                    warn!(session = %id, most, "an idle session has more memory than it may have");
-                    interpreter.kill();
+                    return;
+                }
+                if let Some(session) = session {
+                    session.end_if_too_large();
                 }
             }
         }

@@ -11,8 +11,9 @@ use par_model::{CallError, Tier};
 use par_protocol::session::{Ran, Values};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use super::interpreter::Interpreter;
+use super::interpreter::{Interpreter, tier_memory};
 use super::table::Key;
 
 /// What a name and its value take where they are kept, besides their bytes; about.
@@ -61,6 +62,21 @@ impl Session {
             waiting: Cell::new(0),
             interpreter: RefCell::default(),
             kept: RefCell::default(),
+        }
+    }
+
+    /// Ends the interpreter of a session that runs nothing, if it has more memory than it may have.
+    pub(super) fn end_if_too_large(&self) {
+        let most = tier_memory(self.tier);
+        if let Some(interpreter) = &*self.interpreter.borrow()
+            && interpreter.has_more_than(most)
+        {
+            let id = self.key.as_ref().map(|key| key.id.as_str());
+            warn!(
+                session = id,
+                most, "an idle session has more memory than it may have"
+            );
+            interpreter.kill();
         }
     }
 

@@ -52,6 +52,11 @@ impl<S: Clone> Table<S> {
         entries.map(|(id, entry)| (id, &entry.session, entry.busy > 0))
     }
 
+    pub(super) fn sessions(&self) -> Vec<S> {
+        let entries = self.entries.values();
+        entries.map(|entry| entry.session.clone()).collect()
+    }
+
     /// Begins a session, made from its key, in the place of any other of this id.
     pub(super) fn insert(&mut self, id: SessionId, now: Instant, make: impl FnOnce(Key) -> S) -> S {
         self.last_serial += 1;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use http_body_util::Full;
-use par_model::headers::REQUEST_TIMEOUT;
 use par_model::{RunFailure, SessionId, Tier};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -162,12 +161,10 @@ impl<'a> Session<'a> {
         });
         let path = format!("{}/execute", self.path());
         let client = &self.context.client;
-        let mut request = client
+        // No limit for the answer as a whole: its head comes at once, and the code may have to wait for its turn.
+        let request = client
             .request_for(Method::POST, &path, EVENTS)
             .header(CONTENT_TYPE, "application/json");
-        if let Some(seconds) = asked.timeout {
-            request = request.header(REQUEST_TIMEOUT, seconds.to_string());
-        }
         let answer = client.send(request, Full::from(body.to_string())).await?;
         if answer.status() != StatusCode::OK {
             return Err(refusal(self.context, &self.agent, answer.refusal().await?));
