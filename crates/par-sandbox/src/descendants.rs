@@ -33,7 +33,11 @@ pub async fn end_orphans_of(root: u32, mark: &str, limit: Duration) {
 /// Bytes of memory that `root` and all below it have now, with a fair share of what they share. Slower.
 pub fn proportional_bytes(root: u32) -> u64 {
     let all = descendants(root).into_iter().chain([root]);
-    all.filter_map(proportional_kilobytes).sum::<u64>() << 10
+    let page = rustix::param::page_size() as u64;
+    // Of a process that does not let us look, all of it.
+    let resident = |pid| resident_pages(pid).map(|pages| pages * page);
+    all.filter_map(|pid| proportional_bytes_of(pid).or_else(|| resident(pid)))
+        .sum()
 }
 
 /// Bytes of memory that `root` and all below it have now; what they share is counted for each.
@@ -112,10 +116,11 @@ fn session_of(pid: u32) -> Option<u32> {
     fields.nth(3)?.parse().ok()
 }
 
-fn proportional_kilobytes(pid: u32) -> Option<u64> {
+fn proportional_bytes_of(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes << 10)
 }
 
 fn has_mark(pid: u32, mark: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
@@ -11,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::connection::Beside;
@@ -27,6 +29,9 @@ pub(crate) enum Place {
 /// up for the others.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
+/// For a server to accept a connection.
+const LONGEST_OPENING: Duration = Duration::from_secs(5);
 
 pub(crate) struct Link {
     place: Place,
@@ -80,15 +85,21 @@ impl Link {
         if let Some(sender) = self.living().await {
             return Ok(sender);
         }
-        let (sender, connection) = match &self.place {
-            Place::Socket(path) => open(UnixStream::connect(path).await?).await?,
-            Place::Address(address) => open(TcpStream::connect(address).await?).await?,
-        };
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let opened = timeout(LONGEST_OPENING, self.opened()).await;
+        let (sender, connection) = opened.map_err(late)??;
         self.open.replace(Some(Open {
             sender: sender.clone(),
             _connection: connection,
         }));
         Ok(sender)
+    }
+
+    async fn opened(&self) -> io::Result<(SendRequest<Incoming>, AbortOnDropHandle<()>)> {
+        match &self.place {
+            Place::Socket(path) => open(UnixStream::connect(path).await?).await,
+            Place::Address(address) => open(TcpStream::connect(address).await?).await,
+        }
     }
 
     /// The sender of a connection that is not over.

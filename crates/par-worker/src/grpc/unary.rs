@@ -7,6 +7,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use par_model::grpc;
 use prost::Message;
+use tokio::sync::oneshot;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic::{Code, Status};
@@ -30,7 +31,7 @@ where
     let (request, inherited) = counted(request, admission);
     let kept = Cell::new(None);
     let once = Once(Some(async |request: tonic::Request<Q>| {
-        let asked = inherited.await.unwrap_or_else(|_| admission.memory());
+        let asked = asked_memory(inherited, request.get_ref(), admission).await?;
         let answer = answer(request.into_inner()).await?;
         drop(asked);
         let mut memory = admission.memory();
@@ -57,7 +58,8 @@ where
     let (request, inherited) = counted(request, admission);
     let kept = Cell::new(None);
     let once = Once(Some(async |request: tonic::Request<Q>| {
-        kept.set(inherited.await.ok());
+        let asked = asked_memory(inherited, request.get_ref(), admission).await?;
+        kept.set(Some(asked));
         answer(request.into_inner()).map(tonic::Response::new)
     }));
     let response = server::<A, Q>(admission)
@@ -69,10 +71,22 @@ where
 fn counted(
     request: Request<Incoming>,
     admission: &Admission,
-) -> (Request<Counted>, tokio::sync::oneshot::Receiver<Memory>) {
+) -> (Request<Counted>, oneshot::Receiver<Memory>) {
     let (head, body) = request.into_parts();
     let (body, inherited) = Counted::new(body, admission.memory());
     (Request::from_parts(head, body), inherited)
+}
+
+/// The memory of a request: of its bytes as they came, and of what they became, which may be more.
+async fn asked_memory(
+    inherited: oneshot::Receiver<Memory>,
+    asked: &impl Message,
+    admission: &Admission,
+) -> Result<Memory, Status> {
+    let mut memory = inherited.await.unwrap_or_else(|_| admission.memory());
+    let grown = memory.grow(asked.encoded_len() as u64);
+    grown.map_err(|error| status(&error))?;
+    Ok(memory)
 }
 
 fn server<A, Q>(admission: &Admission) -> Grpc<ProstCodec<A, Q>>

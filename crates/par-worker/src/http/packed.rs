@@ -11,19 +11,22 @@ pub(super) const MOST_VALUES: usize = 1_100_000;
 /// The deepest value that is shown as JSON.
 const DEEPEST: usize = 100;
 
-/// All of them, as one JSON object.
+/// All of them, as one JSON object; of more than fits, some are not read.
 pub(super) fn values(values: &Values) -> Json {
+    let mut budget = MOST_VALUES;
     let shown = values
         .iter()
-        .map(|(name, packed)| (name.clone(), unpacked(packed)));
+        .map(|(name, packed)| (name.clone(), unpacked(packed, &mut budget)));
     Json::Object(shown.collect())
 }
 
-/// MessagePack as JSON, as far as JSON reaches: bytes become `{"base64": …}`, NaN and infinity text.
-fn unpacked(packed: &[u8]) -> Json {
-    if count_of_packed(packed).is_none_or(|count| count > MOST_VALUES) {
-        return json!({ "unreadable": "it is cut off, or holds too many values" });
-    }
+/// MessagePack as JSON, as far as JSON reaches: bytes become `{"base64": …}`, NaN and infinity text. What it holds is
+/// taken from the budget.
+fn unpacked(packed: &[u8], budget: &mut usize) -> Json {
+    let Some(left) = count_of_packed(packed).and_then(|count| budget.checked_sub(count)) else {
+        return json!({ "unreadable": "it is cut off, or the answer holds too many values" });
+    };
+    *budget = left;
     match rmpv::decode::read_value_with_max_depth(&mut &packed[..], DEEPEST) {
         Ok(value) => as_json(value),
         Err(error) => json!({ "unreadable": error.to_string() }),
@@ -142,12 +145,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn alone(packed: &[u8]) -> Json {
+        unpacked(packed, &mut MOST_VALUES.clone())
+    }
+
     #[test]
     fn what_json_cannot_say_is_said_in_words() {
         let packed = |value: rmpv::Value| {
             let mut packed = vec![];
             rmpv::encode::write_value(&mut packed, &value).expect("memory");
-            unpacked(&packed)
+            alone(&packed)
         };
         assert_eq!(
             packed(rmpv::Value::Binary(b"hi".to_vec())),
@@ -157,7 +164,7 @@ mod tests {
         assert_eq!(packed(u64::MAX.into()), json!(u64::MAX));
         let map = rmpv::Value::Map(vec![(1.into(), true.into())]);
         assert_eq!(packed(map), json!({"1": true}));
-        assert!(unpacked(b"\x92\x01")["unreadable"].is_string());
+        assert!(alone(b"\x92\x01")["unreadable"].is_string());
     }
 
     #[test]
@@ -167,20 +174,33 @@ mod tests {
         assert_eq!(count_of_packed(&nested.expect("packed")), Some(10));
         assert_eq!(count_of_packed(b"\x92\x01"), None);
         let forged = [&[0xdd, 0, 0x20, 0, 0][..], &vec![0xc0; 2 << 20]].concat();
-        assert!(unpacked(&forged)["unreadable"].is_string());
+        assert!(alone(&forged)["unreadable"].is_string());
+    }
+
+    #[test]
+    fn variables_share_one_bound() {
+        let many = rmp_serde::to_vec(&vec![0; MOST_VALUES * 2 / 3]).expect("packed");
+        let shown = values(&Values::from([
+            ("a".to_owned(), many.clone().into()),
+            ("b".to_owned(), many.into()),
+            ("c".to_owned(), vec![7].into()),
+        ]));
+        assert!(shown["a"].is_array());
+        assert!(shown["b"]["unreadable"].is_string());
+        assert_eq!(shown["c"], 7);
     }
 
     proptest! {
         #[test]
         fn no_bytes_of_a_session_make_it_panic(bytes: Vec<u8>) {
-            let _shown_somehow = unpacked(&bytes);
+            let _shown_somehow = alone(&bytes);
         }
 
         #[test]
         fn json_comes_back_as_it_went_in(number in any::<i64>(), word in ".{0,20}") {
             let value = json!({"n": number, "list": [word, null, true, 0.5]});
             let packed = rmp_serde::to_vec(&value).expect("JSON can be packed");
-            prop_assert_eq!(unpacked(&packed), value);
+            prop_assert_eq!(alone(&packed), value);
         }
     }
 }

@@ -186,13 +186,17 @@ async fn serve(
     door: Door,
     speaks: Speaks,
     front: Rc<Front>,
-    closed: watch::Receiver<bool>,
+    mut closed: watch::Receiver<bool>,
 ) {
     match speaks {
         Speaks::Http1 => serve_http1(stream, door, front, closed).await,
         Speaks::Http2 | Speaks::Either => {
             let begins = timeout(HEADER_TIMEOUT, begins_as_http2(&stream));
-            match (speaks, begins.await) {
+            let begins = tokio::select! {
+                begins = begins => begins,
+                _ = closed.changed() => return, // nothing was asked yet
+            };
+            match (speaks, begins) {
                 (_, Ok(Ok(true))) => crate::grpc::serve(stream, door, front, closed).await,
                 (Speaks::Either, Ok(Ok(false))) => serve_http1(stream, door, front, closed).await,
                 // Silent, gone, or no HTTP/2.
@@ -204,14 +208,23 @@ async fn serve(
 
 /// Looks at the first bytes without taking them, as many as it takes.
 async fn begins_as_http2(stream: &Connection) -> io::Result<bool> {
-    match stream {
-        Either::Left(stream) => {
-            let looked = stream.async_io(Interest::READABLE, || look(stream));
-            looked.await
-        }
-        Either::Right(stream) => {
-            let looked = stream.async_io(Interest::READABLE, || look(stream));
-            looked.await
+    loop {
+        let (ready, looked) = match stream {
+            Either::Left(stream) => {
+                let ready = stream.ready(Interest::READABLE).await?;
+                (ready, stream.try_io(Interest::READABLE, || look(stream)))
+            }
+            Either::Right(stream) => {
+                let ready = stream.ready(Interest::READABLE).await?;
+                (ready, stream.try_io(Interest::READABLE, || look(stream)))
+            }
+        };
+        match looked {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            // Nothing follows what may be a beginning.
+            Err(_) if ready.is_read_closed() => return Ok(false),
+            Err(_) => {}
+            Ok(told) => return Ok(told),
         }
     }
 }

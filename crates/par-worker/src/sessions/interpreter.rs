@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use tokio::process::{Child, ChildStderr, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::ground::Ground;
 use super::remove;
@@ -32,6 +32,8 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 const NICENESS: i32 = 5;
 /// What a result holds besides values, in bytes: a traceback, and what is small.
 const AROUND_THE_VALUES: u64 = 2 << 20;
+/// A count that takes long is not made again for so many times as long.
+const FAIR_SHARE: u32 = 20;
 const SESSION: &str = "PAR_SESSION";
 
 /// Names the folder and the processes of one interpreter within its worker.
@@ -56,6 +58,8 @@ pub(super) struct Interpreter {
     folder: PathBuf,
     /// In the environment of all that it starts.
     mark: String,
+    /// When its memory may be counted fairly again.
+    fair_after: Cell<Option<Instant>>,
 }
 
 impl Interpreter {
@@ -120,6 +124,7 @@ impl Interpreter {
             stderr,
             folder,
             mark: format!("{SESSION}={serial}"),
+            fair_after: Cell::new(None),
         };
         Ok((interpreter, unasked))
     }
@@ -185,8 +190,16 @@ impl Interpreter {
     /// Whether it and all below it have more memory than so many bytes.
     pub(super) fn has_more_than(&self, bytes: u64) -> bool {
         // What processes share is counted for each of them first, because that is quick, and then fairly.
-        par_sandbox::resident_bytes(self.pid) > bytes
-            && par_sandbox::proportional_bytes(self.pid) > bytes
+        if par_sandbox::resident_bytes(self.pid) <= bytes {
+            return false;
+        }
+        let now = Instant::now();
+        if self.fair_after.get().is_some_and(|after| now < after) {
+            return false; // it was within its limit a moment ago, and to know that took long
+        }
+        let too_much = par_sandbox::proportional_bytes(self.pid) > bytes;
+        self.fair_after.set(Some(now + now.elapsed() * FAIR_SHARE));
+        too_much
     }
 
     /// Waits until it is gone.

@@ -126,9 +126,9 @@ impl Sessions {
         let in_line = session.line_up(self.limits.waiting)?;
         let (events_in, events) = mpsc::channel(EVENTS);
         self.note_begin(&session);
-        let work = Rc::clone(self).work(session, request, events_in);
+        let work = Rc::clone(self).work(session, in_line, request, events_in);
         self.tasks.spawn_local(async move {
-            let _until_it_is_told = (admitted, in_line);
+            let _until_it_is_told = admitted;
             work.await;
         });
         Ok(events)

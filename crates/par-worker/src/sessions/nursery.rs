@@ -64,11 +64,22 @@ impl Nursery {
 
     /// A new one. Who does not wait for it any more leaves it to the next one, or to its end.
     async fn started(self: &Rc<Self>, folder: Option<PathBuf>) -> Result<Interpreter, EndCause> {
-        let (given, taken) = oneshot::channel();
+        let (mut given, taken) = oneshot::channel();
         let nursery = Rc::clone(self);
         self.tasks.spawn_local(async move {
             let is_new = folder.is_none();
-            let started = nursery.start(folder).await;
+            // Only what has begun to start goes on without anybody who waits for it.
+            let turn = tokio::select! {
+                biased;
+                () = given.closed() => return,
+                () = nursery.closing.cancelled() => return,
+                turn = nursery.starting.acquire() => turn,
+            };
+            let _turn = turn.expect("the semaphore is never closed");
+            let start = Interpreter::start(&nursery.ground, folder);
+            let Some(started) = nursery.closing.run_until_cancelled(start).await else {
+                return;
+            };
             match given.send(started) {
                 Err(Ok(interpreter)) if is_new => nursery.keep(interpreter).await,
                 Err(Ok(interpreter)) => {

@@ -8,6 +8,7 @@ use par_protocol::session::Values;
 use tokio::sync::mpsc;
 
 use super::output::Stream;
+use crate::admission::Memory;
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -18,7 +19,7 @@ pub(crate) enum Event {
     Ended(Box<Outcome>),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) success: bool,
     /// Why not; always there when it did not succeed.
@@ -36,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) stdout_truncated: bool,
     pub(crate) stderr_truncated: bool,
     pub(crate) metrics: Metrics,
+    /// What it takes while it waits for its caller.
+    pub(super) memory: Option<Memory>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -44,6 +44,8 @@ pub(super) struct Kept {
     /// Names that nobody was told the value of.
     hidden: Vec<String>,
     pub(super) code: Option<String>,
+    /// How its interpreter ended after a run; the next one has not been told yet.
+    pub(super) ended_between: Option<String>,
     /// Of the first interpreter; later ones go on in it.
     pub(super) folder: Option<PathBuf>,
     pub(super) runs: u64,

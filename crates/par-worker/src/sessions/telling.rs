@@ -45,10 +45,14 @@ pub(super) fn not_in_time() -> Outcome {
     Outcome::failed(RunFailure::TimedOut, words.to_owned())
 }
 
-/// What is kept of its results stays in the session.
-pub(super) fn too_much_at_once() -> Outcome {
-    let words = "the run succeeded, but too many large answers wait for their callers: ask for the session's state";
-    Outcome::failed(RunFailure::Memory, words.to_owned())
+/// What is kept of its results stays in the session, if there is one.
+pub(super) fn too_much_at_once(session_stays: bool) -> Outcome {
+    let mut words =
+        "the run succeeded, but too many large answers wait for their callers".to_owned();
+    if session_stays {
+        words.push_str(": ask for the session's state");
+    }
+    Outcome::failed(RunFailure::Memory, words)
 }
 
 pub(super) fn no_interpreter(reason: String) -> Outcome {

@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use par_protocol::session::{Call, Values};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::interpreter::{Interpreter, tier_memory};
 use super::outcome::{Event, Outcome};
 use super::request::Request;
 use super::run::{self, Bounds, End, Finished};
-use super::session::Session;
+use super::session::{InLine, Session};
 use super::{Sessions, end, telling};
-use crate::admission::Memory;
 
 /// After the patience of a caller who said nothing of it.
 const FOREVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// For a caller that takes nothing of what it is told.
+const LONGEST_STALL: Duration = Duration::from_secs(120);
 
 /// Why a run did not begin.
 enum Unbegun {
@@ -32,22 +34,25 @@ impl Sessions {
     pub(super) async fn work(
         self: Rc<Self>,
         session: Rc<Session>,
+        in_line: InLine,
         request: Request,
         events: mpsc::Sender<Event>,
     ) {
         let mut left = vec![];
         let outcome = self.have_turn(&session, request, &events, &mut left).await;
+        drop(in_line);
         self.note_end(&session);
+        let outcome = self.affordable(&session, outcome);
         if session.key.is_none() {
             self.tasks.spawn_local(end(Rc::clone(&session)));
         }
-        self.tell(&session, &events, left, outcome).await;
+        self.tell(&events, left, outcome).await;
     }
 
     /// `left` is what the caller is told before the outcome.
     async fn have_turn(
         &self,
-        session: &Session,
+        session: &Rc<Session>,
         request: Request,
         events: &mpsc::Sender<Event>,
         left: &mut Vec<Event>,
@@ -61,6 +66,7 @@ impl Sessions {
             Ok((turn, place, interpreter))
         };
         let ready = tokio::select! {
+            biased; // an interpreter that is there is not dropped
             ready = ready => ready,
             () = events.closed() => Err(Unbegun::CallerLeft),
             () = session.ended.cancelled() => Err(Unbegun::SessionEnded),
@@ -82,7 +88,7 @@ impl Sessions {
     /// interpreter that is on its way then is the nursery's.
     async fn interpreter(
         &self,
-        session: &Session,
+        session: &Rc<Session>,
         left: &mut Vec<Event>,
     ) -> Result<(Interpreter, Values), String> {
         let earlier = session.interpreter.borrow_mut().take();
@@ -90,11 +96,10 @@ impl Sessions {
             if earlier.is_alive() {
                 return Ok((earlier, Values::new()));
             }
-            let ended = self.tasks.spawn_local(earlier.end());
-            let how = ended
-                .await
-                .map_or_else(|_| "ended".to_owned(), |cause| cause.to_string());
-            left.push(telling::ended_between(&how, &session.kept.borrow()));
+            let ended = self
+                .tasks
+                .spawn_local(owe_a_note(Rc::clone(session), earlier));
+            let _noted_or_the_worker_ends = ended.await;
         }
         let folder: Option<PathBuf> = session.kept.borrow().folder.clone();
         let taken = self.nursery.take(folder).await;
@@ -102,6 +107,9 @@ impl Sessions {
         interpreter.limit(session.tier);
         let mut kept = session.kept.borrow_mut();
         kept.folder = Some(interpreter.folder().to_owned());
+        if let Some(how) = kept.ended_between.take() {
+            left.push(telling::ended_between(&how, &kept));
+        }
         Ok((interpreter, kept.restorable()))
     }
 
@@ -147,39 +155,44 @@ impl Sessions {
         }
     }
 
-    /// A caller that has left is told nothing, and one that does not listen is not waited for when the session ends.
-    async fn tell(
-        &self,
-        session: &Session,
-        events: &mpsc::Sender<Event>,
-        left: Vec<Event>,
-        outcome: Outcome,
-    ) {
-        let (outcome, _memory) = self.affordable(outcome);
+    /// A caller that has left is told nothing; one that takes nothing for too long, or when the worker ends, is given up.
+    async fn tell(&self, events: &mpsc::Sender<Event>, left: Vec<Event>, outcome: Outcome) {
         let last = Event::Ended(Box::new(outcome));
-        let telling = async {
-            for event in left.into_iter().chain([last]) {
-                if events.send(event).await.is_err() {
-                    return;
-                }
+        for event in left.into_iter().chain([last]) {
+            let sent = timeout(LONGEST_STALL, events.send(event));
+            // What has room is told even when the worker ends.
+            let sent = tokio::select! {
+                biased;
+                sent = sent => sent,
+                () = self.closing.cancelled() => return,
+            };
+            if !matches!(sent, Ok(Ok(()))) {
+                return;
             }
-        };
-        if session.ended.is_cancelled() {
-            // What fits into the channel is told all the same.
-            let _told = tokio::time::timeout(Duration::ZERO, telling).await;
-        } else {
-            session.ended.run_until_cancelled(telling).await;
         }
     }
 
     /// An outcome that waits for its caller within the memory of all answers together.
-    fn affordable(&self, outcome: Outcome) -> (Outcome, Memory) {
+    fn affordable(&self, session: &Session, mut outcome: Outcome) -> Outcome {
         let mut memory = self.admission.memory();
         match memory.grow(outcome.bytes()) {
-            Ok(()) => (outcome, memory),
-            Err(_) => (telling::too_much_at_once(), memory),
+            Ok(()) => {
+                outcome.memory = Some(memory);
+                outcome
+            }
+            Err(_) if outcome.success => telling::too_much_at_once(session.key.is_some()),
+            Err(_) => Outcome {
+                traceback: String::new(),
+                ..outcome
+            },
         }
     }
+}
+
+/// Ends an interpreter that was found dead; the next run that begins is told.
+async fn owe_a_note(session: Rc<Session>, interpreter: Interpreter) {
+    let how = interpreter.end().await.to_string();
+    session.kept.borrow_mut().ended_between = Some(how);
 }
 
 /// What a run that is over means for its session and for its caller.

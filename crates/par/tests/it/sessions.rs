@@ -1,8 +1,8 @@
 //! Code that runs in sessions: what is kept, what ends a run, and that nobody else notices.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -554,5 +554,24 @@ fn silent_connections_to_one_door_close_no_other() {
     let port = u16::try_from(port).expect("a port");
     let connect = |_| TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     let _silent: Vec<TcpStream> = (0..600).map(connect).collect();
+    assert_eq!(value(&scene, "a", "1 + 1"), 2);
+}
+
+#[test]
+fn half_a_greeting_and_no_more_holds_nobody_up() {
+    let scene = backend();
+    let port = scene.process(AGENT)["grpc_port"]
+        .as_u64()
+        .expect("it has one");
+    let port = u16::try_from(port).expect("a port");
+    let mut left = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    left.write_all(b"PRI").expect("it takes it");
+    left.shutdown(Shutdown::Write).expect("it is open");
+    left.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    let closed = match left.read(&mut [0]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset, // what it sent was not read
+    };
+    assert!(closed);
     assert_eq!(value(&scene, "a", "1 + 1"), 2);
 }
