@@ -607,6 +607,11 @@ fn the_whole_backend(client: &mut Client, way: &Way, session: &str) {
     let failing = json!({ "call": "stream", "method": format!("{PYTHON_AGENT}/StreamExecute"), "message": { "code": "int('x')" } });
     let failed = client.ask(&way.question(failing));
     assert_eq!(failed["answers"][0]["type"], "ERROR", "{failed}");
+    let long = "for _ in range(1000): print('x' * 1000)"; // more than waits in any buffer
+    let long = json!({ "call": "stream", "method": format!("{PYTHON_AGENT}/StreamExecute"), "message": { "code": long } });
+    let long = client.ask(&way.question(long));
+    let last = long["answers"].as_array().and_then(|chunks| chunks.last());
+    assert_eq!(last.expect("chunks came")["type"], "RESULT");
     refusals_of_the_backend(client, way);
 }
 
