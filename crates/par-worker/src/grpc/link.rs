@@ -30,7 +30,7 @@ pub(crate) enum Place {
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// For a server to accept a connection.
+/// Until there is a connection, with the wait for whoever opens it already.
 const LONGEST_OPENING: Duration = Duration::from_secs(5);
 
 pub(crate) struct Link {
@@ -69,7 +69,10 @@ impl Link {
         mut request: Request<Incoming>,
     ) -> Result<Response<Incoming>, LinkError> {
         address(&mut request);
-        let mut sender = self.sender().await.map_err(LinkError::Connect)?;
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let sender = timeout(LONGEST_OPENING, self.sender()).await;
+        let sender = sender.map_err(late).and_then(|opened| opened);
+        let mut sender = sender.map_err(LinkError::Connect)?;
         sender
             .send_request(request)
             .await
@@ -85,9 +88,7 @@ impl Link {
         if let Some(sender) = self.living().await {
             return Ok(sender);
         }
-        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-        let opened = timeout(LONGEST_OPENING, self.opened()).await;
-        let (sender, connection) = opened.map_err(late)??;
+        let (sender, connection) = self.opened().await?;
         self.open.replace(Some(Open {
             sender: sender.clone(),
             _connection: connection,

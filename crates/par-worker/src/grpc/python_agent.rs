@@ -21,6 +21,7 @@ use tonic::Status;
 use super::reply::{Reply, refusal, status};
 use super::time::{give_up, timestamp};
 use super::unary::{server_streaming, unary};
+use crate::admission::Memory;
 use crate::http::Front;
 use crate::sessions::{
     Answered, Event, LineEdit, Metrics, Outcome, Request, Sessions, Stream, map_of, time,
@@ -72,9 +73,14 @@ fn stream_execute(
     give_up: Option<Instant>,
 ) -> Result<BoxStream<'static, Result<StreamChunk, Status>>, Status> {
     let events = begin(sessions, asked, give_up)?;
-    let next = async |mut events: mpsc::Receiver<Event>| Some((events.recv().await?, events));
-    let chunks = stream::unfold(events, next).map(|event| Ok(chunk(event)));
-    Ok(chunks.boxed())
+    // The memory of a result is kept until its chunk was taken.
+    type Listening = (mpsc::Receiver<Event>, Option<Memory>);
+    let next = async |(mut events, _taken): Listening| {
+        let mut event = events.recv().await?;
+        let memory = event.take_memory();
+        Some((Ok(chunk(event)), (events, memory)))
+    };
+    Ok(stream::unfold((events, None), next).boxed())
 }
 
 fn begin(

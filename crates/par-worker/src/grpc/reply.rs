@@ -27,13 +27,46 @@ pub(crate) enum Reply {
 /// An answer of ours, and the memory that it takes until the caller has taken it.
 pub(crate) struct Ours {
     body: tonic::body::Body,
+    /// Of a message that is being sent.
+    rest: Bytes,
     _memory: Option<Memory>,
+}
+
+/// The server takes a piece as soon as there is room for one byte of it, and buffers it whole.
+const PIECE: usize = 64 << 10;
+
+impl Ours {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(message) => self.rest = message,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let piece = self.rest.split_to(PIECE.min(self.rest.len()));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.rest.is_empty() {
+            true => self.body.size_hint(),
+            false => SizeHint::default(),
+        }
+    }
 }
 
 impl Reply {
     pub(super) fn ours(body: tonic::body::Body, memory: Option<Memory>) -> Self {
         Self::Ours(Ours {
             body,
+            rest: Bytes::new(),
             _memory: memory,
         })
     }
@@ -182,23 +215,21 @@ impl Body for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            Self::Ours(ours) => Pin::new(&mut ours.body)
-                .poll_frame(cx)
-                .map_err(BoxError::from),
+            Self::Ours(ours) => ours.poll_piece(cx).map_err(BoxError::from),
             Self::Passed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Ours(ours) => ours.body.is_end_stream(),
+            Self::Ours(ours) => ours.is_end_stream(),
             Self::Passed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Ours(ours) => ours.body.size_hint(),
+            Self::Ours(ours) => ours.size_hint(),
             Self::Passed(body) => body.size_hint(),
         }
     }

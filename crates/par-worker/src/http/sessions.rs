@@ -61,7 +61,7 @@ pub(crate) async fn answer(
             Method::GET | Method::HEAD => Ok(list(sessions)),
             _ => Ok(answer::wrong_method("GET, HEAD")),
         },
-        [id] => one(sessions, session_id(id)?, request.method()).await,
+        [id] => one(sessions, session_id(id)?, admission, request.method()).await,
         [id, "execute"] => match *request.method() {
             Method::POST => execute(sessions, session_id(id)?, admission, request).await,
             _ => Ok(answer::wrong_method("POST")),
@@ -84,14 +84,21 @@ fn list(sessions: &Sessions) -> Response<Answer> {
 async fn one(
     sessions: &Sessions,
     id: SessionId,
+    admission: &Admission,
     method: &Method,
 ) -> Result<Response<Answer>, CallError> {
     match *method {
         Method::GET | Method::HEAD => {
             let (seen, variables) = sessions.look(&id)?;
-            let mut shown = shown(&seen);
-            shown["variables"] = values(&variables);
-            Ok(answer::json(StatusCode::OK, &shown))
+            let (mut shown, size) = (shown(&seen), size_of(&variables));
+            let with_variables = move || {
+                shown["variables"] = values(&variables);
+                Bytes::from(shown.to_string())
+            };
+            let text = elsewhere(size, with_variables).await;
+            let mut memory = admission.memory();
+            memory.grow(text.len() as u64)?;
+            Ok(answer::remembered_json(StatusCode::OK, text, Some(memory)))
         }
         Method::DELETE => {
             sessions.close(&id).await?;
@@ -193,14 +200,15 @@ fn understood(body: &[u8], limits: &SessionLimits) -> Result<sessions::Request, 
 /// `stdout`, `stderr` and `progress` as they happen, then `result` or `error`, which is the whole answer.
 fn event_stream(id: SessionId, events: mpsc::Receiver<Event>, memory: Memory) -> Response<Answer> {
     // The request is counted until the run is over.
-    type Listening = (SessionId, mpsc::Receiver<Event>, Memory);
-    let next = async |(id, mut events, memory): Listening| {
-        let event = events.recv().await?;
+    type Listening = (SessionId, mpsc::Receiver<Event>, Memory, Option<Memory>);
+    let next = async |(id, mut events, memory, _taken): Listening| {
+        let mut event = events.recv().await?;
+        let of_event = event.take_memory();
         let (size, named) = (size_of_event(&event), id.clone());
         let frame = Frame::data(elsewhere(size, move || server_sent(&named, event)).await);
-        Some((Ok::<_, Infallible>(frame), (id, events, memory)))
+        Some((Ok::<_, Infallible>(frame), (id, events, memory, of_event)))
     };
-    let frames = stream::unfold((id, events, memory), next).boxed();
+    let frames = stream::unfold((id, events, memory, None), next).boxed();
     let body = StreamBody::new(frames).map_err(StreamError::from);
     let mut response = Response::new(Answer::Other(body.boxed_unsync()));
     let headers = response.headers_mut();

@@ -32,8 +32,11 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 const NICENESS: i32 = 5;
 /// What a result holds besides values, in bytes: a traceback, and what is small.
 const AROUND_THE_VALUES: u64 = 2 << 20;
-/// A count that takes long is not made again for so many times as long.
+/// A count that takes long is not made again for so many times as long, up to a bound.
 const FAIR_SHARE: u32 = 20;
+const LONGEST_REST: Duration = Duration::from_secs(5);
+/// Who makes the count take longer is taken to have too much.
+const LONGEST_COUNT: Duration = Duration::from_secs(1);
 const SESSION: &str = "PAR_SESSION";
 
 /// Names the folder and the processes of one interpreter within its worker.
@@ -198,8 +201,10 @@ impl Interpreter {
             return false; // it was within its limit a moment ago, and to know that took long
         }
         let too_much = par_sandbox::proportional_bytes(self.pid) > bytes;
-        self.fair_after.set(Some(now + now.elapsed() * FAIR_SHARE));
-        too_much
+        let took = now.elapsed();
+        let rest = (took * FAIR_SHARE).min(LONGEST_REST);
+        self.fair_after.set(Some(now + rest));
+        too_much || took > LONGEST_COUNT
     }
 
     /// Waits until it is gone.

@@ -38,7 +38,7 @@ pub(crate) struct Outcome {
     pub(crate) stderr_truncated: bool,
     pub(crate) metrics: Metrics,
     /// What it takes while it waits for its caller.
-    pub(super) memory: Option<Memory>,
+    pub(crate) memory: Option<Memory>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,7 +71,8 @@ impl Outcome {
     pub(super) fn bytes(&self) -> u64 {
         let results = self.results.iter();
         let results: usize = results.map(|(name, value)| name.len() + value.len()).sum();
-        (results + self.error.len() + self.traceback.len()) as u64
+        let names = self.opaque.iter().chain(&self.changed).map(String::len);
+        (results + names.sum::<usize>() + self.error.len() + self.traceback.len()) as u64
     }
 
     /// The reason, and where the code raised, if it did.
@@ -79,6 +80,16 @@ impl Outcome {
         match self.traceback.is_empty() {
             true => self.error.clone(),
             false => format!("{}\n\n{}", self.error, self.traceback),
+        }
+    }
+}
+
+impl Event {
+    /// What it takes, for whoever keeps what is made of it.
+    pub(crate) fn take_memory(&mut self) -> Option<Memory> {
+        match self {
+            Self::Ended(outcome) => outcome.memory.take(),
+            Self::Output(..) | Self::Progress(_) => None,
         }
     }
 }

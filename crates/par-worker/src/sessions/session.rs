@@ -119,10 +119,10 @@ impl Kept {
     pub(super) fn bytes(&self) -> u64 {
         let values = self.variables.iter();
         let values = values.map(|(name, value)| name.len() + value.len() + AROUND_A_VALUE);
-        let hidden = self.hidden.iter().map(|name| name.len() + AROUND_A_VALUE);
-        let hidden: usize = hidden.sum();
+        let names = self.opaque.iter().chain(&self.hidden);
+        let names = names.map(|name| name.len() + AROUND_A_VALUE);
         let code = self.code.as_ref().map_or(0, String::len);
-        (values.sum::<usize>() + hidden + code) as u64
+        (values.sum::<usize>() + names.sum::<usize>() + code) as u64
     }
 
     /// Variables that a new interpreter can have again.

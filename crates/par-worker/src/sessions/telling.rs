@@ -10,6 +10,9 @@ use super::output::Stream;
 use super::run::{End, Finished, Stop};
 use super::session::{Kept, listed};
 
+/// In characters, where memory is scarce.
+const MOST_OF_AN_ERROR: usize = 1000;
+
 pub(super) fn outcome(finished: &Finished, kept: &Kept) -> Outcome {
     let told = match &finished.end {
         End::Ran(ran) if ran.ok => Outcome {
@@ -53,6 +56,17 @@ pub(super) fn too_much_at_once(session_stays: bool) -> Outcome {
         words.push_str(": ask for the session's state");
     }
     Outcome::failed(RunFailure::Memory, words)
+}
+
+/// A failure without what may be long.
+pub(super) fn failed_among_too_many(outcome: Outcome) -> Outcome {
+    let error = outcome.error.chars().take(MOST_OF_AN_ERROR).collect();
+    Outcome {
+        failure: outcome.failure,
+        error,
+        metrics: outcome.metrics,
+        ..Outcome::default()
+    }
 }
 
 pub(super) fn no_interpreter(reason: String) -> Outcome {

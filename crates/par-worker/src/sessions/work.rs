@@ -96,6 +96,7 @@ impl Sessions {
             if earlier.is_alive() {
                 return Ok((earlier, Values::new()));
             }
+            session.kept.borrow_mut().ended_between = Some("ended".to_owned());
             let ended = self
                 .tasks
                 .spawn_local(owe_a_note(Rc::clone(session), earlier));
@@ -181,10 +182,7 @@ impl Sessions {
                 outcome
             }
             Err(_) if outcome.success => telling::too_much_at_once(session.key.is_some()),
-            Err(_) => Outcome {
-                traceback: String::new(),
-                ..outcome
-            },
+            Err(_) => telling::failed_among_too_many(outcome),
         }
     }
 }
@@ -192,7 +190,10 @@ impl Sessions {
 /// Ends an interpreter that was found dead; the next run that begins is told.
 async fn owe_a_note(session: Rc<Session>, interpreter: Interpreter) {
     let how = interpreter.end().await.to_string();
-    session.kept.borrow_mut().ended_between = Some(how);
+    // Unless it was told meanwhile, without a reason.
+    if let Some(owed) = session.kept.borrow_mut().ended_between.as_mut() {
+        *owed = how;
+    }
 }
 
 /// What a run that is over means for its session and for its caller.
