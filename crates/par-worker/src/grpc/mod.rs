@@ -10,6 +10,7 @@
 
 mod agent_service;
 mod authority;
+mod codec;
 mod connection;
 mod counted;
 mod link;

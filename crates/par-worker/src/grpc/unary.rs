@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic::{Code, Status};
-use tonic_prost::ProstCodec;
 
+use super::codec::{Asked, Counting};
 use super::counted::Counted;
 use super::reply::{Reply, status};
 use crate::admission::{Admission, Memory};
@@ -24,7 +24,7 @@ pub(super) async fn unary<Q, A, F>(
     answer: impl FnOnce(Q) -> F,
 ) -> Response<Reply>
 where
-    Q: Message + Default + 'static,
+    Q: Asked,
     A: Message + Default + 'static,
     F: Future<Output = Result<A, Status>>,
 {
@@ -51,7 +51,7 @@ pub(super) async fn server_streaming<Q, A, S>(
     answer: impl FnOnce(Q) -> Result<S, Status>,
 ) -> Response<Reply>
 where
-    Q: Message + Default + 'static,
+    Q: Asked,
     A: Message + Default + 'static,
     S: futures_util::Stream<Item = Result<A, Status>> + Send + 'static,
 {
@@ -89,13 +89,13 @@ async fn asked_memory(
     Ok(memory)
 }
 
-fn server<A, Q>(admission: &Admission) -> Grpc<ProstCodec<A, Q>>
+fn server<A, Q>(admission: &Admission) -> Grpc<Counting<A, Q>>
 where
-    Q: Message + Default + 'static,
+    Q: Asked,
     A: Message + Default + 'static,
 {
     let most = usize::try_from(admission.limits().body).unwrap_or(usize::MAX);
-    Grpc::new(ProstCodec::default())
+    Grpc::new(Counting::default())
         .accept_compressed(Gzip)
         .max_decoding_message_size(most)
         // What we answer is bounded where it is made.
