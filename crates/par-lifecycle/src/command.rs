@@ -1,37 +1,81 @@
 //! What people ask of the fleet, and why it may refuse.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use par_model::{AgentId, RestartPolicy};
 
-/// Names what an agent is made of: package, environment, limits. Those who give the numbers keep the things.
+use crate::{Desired, Incarnation};
+
+/// Names what an agent is made of: package, environment, limits. The numbers of one agent are never given twice;
+/// those who give the numbers keep the things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Release(pub u64);
+pub struct Release(pub u32);
 
 /// What the fleet must know of an agent to keep it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Deployment {
     pub release: Release,
+    /// At least one.
+    pub replicas: u32,
     pub restart: RestartPolicy,
     /// `None`: as the fleet's settings say.
     pub start_timeout: Option<Duration>,
+    /// Whether and when a frozen agent is stopped. That it is frozen at all is decided by what its workers say of
+    /// their silence ([`crate::Event::Quiet`]).
+    pub stop_when_frozen_for: Option<Duration>,
+}
+
+/// What to do with an agent of the same name that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// The name is taken.
+    Refuse,
+    /// The new release starts beside the old one and takes its place when all its replicas answer.
+    Roll,
+    /// The new release starts beside the old one and takes this share of the calls, in thousandths, until it is
+    /// promoted or abandoned.
+    Canary { permille: u16 },
+}
+
+/// Where somebody left an agent, and what of it still lives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restored {
+    pub desired: Desired,
+    pub deployment: Deployment,
+    /// The deployment of the canary that is desired.
+    pub canary: Option<Deployment>,
+    /// Whether the release has ever answered.
+    pub proven: bool,
+    /// Workers that went on serving, with the release in them and since when they answer. Those of other releases than the
+    /// desired ones are let go.
+    pub living: Vec<(Incarnation, Instant)>,
+    /// The HTTP port that each replica had last, by slot.
+    pub homes: Vec<(u32, u16)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Start a new agent, or replace one that is at rest.
-    Deploy(AgentId, Deployment),
-    /// Start an agent that is at rest, as if for the first time: its failures are forgotten, and so is that it
+    /// Start a new agent, replace one that is at rest, or let a new release in beside one that runs.
+    Deploy(AgentId, Deployment, Beside),
+    /// The canary gets all calls and as many replicas as the agent has; the release before it drains.
+    Promote(AgentId),
+    /// The release that is coming in, canary or not, is let go; the current one goes on.
+    Abandon(AgentId),
+    /// So many replicas from now on.
+    Scale(AgentId, u32),
+    /// Start what is at rest of an agent, as if for the first time: its failures are forgotten, and so is that it
     /// ever served. Whoever starts it waits for the outcome and is better served by a reason than by a retry.
     Start(AgentId),
+    /// Somebody calls an agent that was stopped because nobody did.
+    Wake(AgentId),
     /// Withdraw the route, drain, terminate, kill. Given twice, it is the same stop: requests are repeated by
     /// networks, not out of impatience.
     Stop(AgentId),
     /// Stop, and start when the exit has been seen; an agent at rest is just started.
-    Restart(AgentId, Option<Deployment>),
+    Restart(AgentId),
     /// Stop, and forget.
     Remove(AgentId),
-    /// The first signal: stop everything. Nothing new may start from here on.
+    /// The first signal: stop everything. Nothing new may start from here on, and what is desired stays as it is.
     StopAll,
     /// The second signal: kill what still lives.
     KillAll,
@@ -46,6 +90,12 @@ pub enum Refusal {
     AlreadyRuns(AgentId),
     #[error("agent `{0}` is still stopping")]
     StillStopping(AgentId),
+    #[error("agent `{0}` has no canary")]
+    NoCanary(AgentId),
+    #[error("the canary of agent `{0}` does not answer yet")]
+    CanaryNotReady(AgentId),
+    #[error("agent `{0}` does not run: a canary needs a release beside it")]
+    NothingBeside(AgentId),
     #[error("no port is free")]
     NoPortFree,
     #[error("the supervisor is shutting down")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use par_model::control::EndCause;
 use par_model::{AgentId, ReplicaId};
 
-use crate::Release;
+use crate::{Note, Release};
 
 /// News from the world. News of an incarnation that is over changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,14 @@ pub enum Event {
     Prepared(ReplicaId),
     /// It answers.
     Ready(ReplicaId),
+    /// Nobody has called it for as long as its idle timeout says.
+    Quiet(ReplicaId),
+    /// It is called again after a silence; if it was frozen, it has thawed by itself.
+    Busy(ReplicaId),
+    /// Whether it has execution sessions, which end with it.
+    Sessions { replica: ReplicaId, any: bool },
+    /// Its worker does not answer any more, though it lives.
+    Silent { replica: ReplicaId, after: Duration },
     /// Its last call has been answered.
     Drained(ReplicaId),
     /// It is gone, nothing of it holds a port any more, and this is why. Also the answer to a
@@ -25,7 +33,7 @@ pub enum Event {
     Tick,
 }
 
-/// What must be done, in the order in which it is given.
+/// What must be done, in the order in which it is given, after the routes of now were published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Start a worker on these ports. Always answered by an [`Event::Exited`], sooner or later. The other actions
@@ -33,14 +41,13 @@ pub enum Action {
     Spawn {
         replica: ReplicaId,
         agent: AgentId,
+        slot: u32,
         release: Release,
         port: u16,
         grpc_port: u16,
     },
-    /// Calls may go there.
-    Publish { agent: AgentId, replica: ReplicaId },
-    /// No new call may go there.
-    Withdraw { agent: AgentId, replica: ReplicaId },
+    /// Hold its processes still until the next call, unless one came meanwhile.
+    Freeze(ReplicaId),
     /// Let it finish its calls.
     Drain {
         replica: ReplicaId,
@@ -52,4 +59,6 @@ pub enum Action {
     Kill(ReplicaId),
     /// The agent has been removed: nothing of it needs to be kept.
     Forget(AgentId),
+    /// Something that people want to know.
+    Tell(Note),
 }

@@ -1,20 +1,23 @@
 //! All agents of one supervisor, and what they share: time, ports, ids, and the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use par_model::{AgentId, ReplicaId};
 
+use crate::agent::Agent;
 use crate::life::Life;
 use crate::turn::{Supplies, Turn};
-use crate::{Action, Command, Event, FleetStatus, Refusal, Routes, Settings};
+use crate::{
+    Action, AgentStatus, Beside, Command, Deployment, Event, FleetStatus, Refusal, Restored,
+    Routes, Settings,
+};
 
 #[derive(Debug)]
 pub struct Fleet {
     supplies: Supplies,
-    agents: BTreeMap<AgentId, Life>,
-    /// Nothing new may start.
-    closing: bool,
+    agents: BTreeMap<AgentId, Agent>,
+    changed: BTreeSet<AgentId>,
 }
 
 impl Fleet {
@@ -22,122 +25,234 @@ impl Fleet {
         Self {
             supplies: Supplies::new(settings),
             agents: BTreeMap::new(),
-            closing: false,
+            changed: BTreeSet::new(),
         }
+    }
+
+    /// Takes in an agent as an earlier supervisor left it. Before anything else is asked of it.
+    #[must_use]
+    pub fn restore(&mut self, now: Instant, agent: AgentId, restored: Restored) -> Vec<Action> {
+        let mut turn = Turn::new(now, &mut self.supplies);
+        let life = Agent::restored(agent.clone(), &mut turn, restored);
+        let mut actions = turn.actions;
+        self.agents.insert(agent.clone(), life);
+        actions.extend(self.settle(now, &agent));
+        actions
     }
 
     /// Takes in what somebody asks, and returns what must be done, in order.
     pub fn command(&mut self, now: Instant, command: Command) -> Result<Vec<Action>, Refusal> {
-        let mut turn = Turn::new(now, &mut self.supplies);
-        let starts = matches!(
-            command,
-            Command::Deploy(..) | Command::Start(_) | Command::Restart(..)
-        );
-        if starts && self.closing {
-            return Err(Refusal::ShuttingDown);
-        }
         match command {
-            Command::Deploy(agent, deployment) => match self.agents.get_mut(&agent) {
-                Some(life) => life.start(&mut turn, Some(deployment))?,
-                None => {
-                    let mut life = Life::new(agent.clone(), deployment);
-                    life.start(&mut turn, None)?;
-                    self.agents.insert(agent, life);
-                }
-            },
-            Command::Start(agent) => find(&mut self.agents, agent)?.start(&mut turn, None)?,
-            Command::Stop(agent) => find(&mut self.agents, agent)?.stop(&mut turn),
-            Command::Restart(agent, replacement) => {
-                find(&mut self.agents, agent)?.restart(&mut turn, replacement)?;
+            Command::StopAll => Ok(self.all(now, Agent::end)),
+            Command::KillAll => Ok(self.all(now, Agent::kill)),
+            Command::Deploy(agent, deployment, beside) => {
+                self.deploy(now, agent, deployment, beside)
             }
-            Command::Remove(agent) => find(&mut self.agents, agent)?.remove(&mut turn),
-            Command::StopAll => {
-                self.closing = true;
-                self.agents
-                    .values_mut()
-                    .for_each(|life| life.stop(&mut turn));
+            Command::Promote(agent) => self.starting(now, agent, Agent::promote),
+            Command::Scale(agent, replicas) => {
+                self.starting(now, agent, |it, turn| it.scale(turn, replicas))
             }
-            Command::KillAll => {
-                self.closing = true;
-                self.agents
-                    .values_mut()
-                    .for_each(|life| life.kill(&mut turn));
-            }
+            Command::Start(agent) => self.starting(now, agent, Agent::start),
+            Command::Restart(agent) => self.starting(now, agent, Agent::restart),
+            Command::Wake(agent) => self.starting(now, agent, |it, turn| {
+                it.wake(turn);
+                Ok(())
+            }),
+            Command::Abandon(agent) => self.one(now, agent, Agent::abandon),
+            Command::Stop(agent) => self.one(now, agent, |it, turn| {
+                it.stop(turn);
+                Ok(())
+            }),
+            Command::Remove(agent) => self.one(now, agent, |it, turn| {
+                it.remove(turn);
+                Ok(())
+            }),
         }
-        Ok(finish(&mut self.agents, turn))
+    }
+
+    fn deploy(
+        &mut self,
+        now: Instant,
+        agent: AgentId,
+        deployment: Deployment,
+        beside: Beside,
+    ) -> Result<Vec<Action>, Refusal> {
+        if self.agents.contains_key(&agent) {
+            return self.starting(now, agent, |it, turn| it.deploy(turn, deployment, beside));
+        }
+        self.check_open()?;
+        if matches!(beside, Beside::Canary { .. }) {
+            return Err(Refusal::NotFound(agent));
+        }
+        let mut turn = Turn::new(now, &mut self.supplies);
+        let mut new = Agent::new(agent.clone(), deployment);
+        new.begin(&mut turn)?;
+        let mut actions = turn.actions;
+        self.agents.insert(agent.clone(), new);
+        actions.extend(self.settle(now, &agent));
+        Ok(actions)
+    }
+
+    fn check_open(&self) -> Result<(), Refusal> {
+        match self.supplies.closing {
+            true => Err(Refusal::ShuttingDown),
+            false => Ok(()),
+        }
+    }
+
+    /// For what may start something.
+    fn starting(
+        &mut self,
+        now: Instant,
+        agent: AgentId,
+        ask: impl FnOnce(&mut Agent, &mut Turn<'_>) -> Result<(), Refusal>,
+    ) -> Result<Vec<Action>, Refusal> {
+        self.check_open()?;
+        self.one(now, agent, ask)
+    }
+
+    fn one(
+        &mut self,
+        now: Instant,
+        agent: AgentId,
+        ask: impl FnOnce(&mut Agent, &mut Turn<'_>) -> Result<(), Refusal>,
+    ) -> Result<Vec<Action>, Refusal> {
+        let mut turn = Turn::new(now, &mut self.supplies);
+        let Some(asked) = self.agents.get_mut(&agent) else {
+            return Err(Refusal::NotFound(agent));
+        };
+        ask(asked, &mut turn)?;
+        let mut actions = turn.actions;
+        actions.extend(self.settle(now, &agent));
+        Ok(actions)
+    }
+
+    /// Nothing new may start from here on.
+    fn all(&mut self, now: Instant, ask: impl Fn(&mut Agent, &mut Turn<'_>)) -> Vec<Action> {
+        let mut turn = Turn::new(now, &mut self.supplies);
+        turn.close();
+        self.agents.values_mut().for_each(|it| ask(it, &mut turn));
+        let mut actions = turn.actions;
+        let agents: Vec<AgentId> = self.agents.keys().cloned().collect();
+        for agent in agents {
+            actions.extend(self.settle(now, &agent));
+        }
+        actions
     }
 
     /// Takes in `event`, and returns what must be done, in order.
     #[must_use]
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
-        let mut turn = Turn::new(now, &mut self.supplies);
-        let agents = &mut self.agents;
         match event {
+            Event::Tick => self.tick(now),
             Event::Spawned { replica, pid } => {
-                incarnated_as(replica, agents).for_each(|life| life.spawned(pid));
+                self.incarnated_as(now, replica, |life, _| life.spawned(pid))
             }
             Event::Prepared(replica) => {
-                incarnated_as(replica, agents).for_each(|life| life.prepared(&turn));
+                self.incarnated_as(now, replica, |life, turn| life.prepared(turn))
             }
-            Event::Ready(replica) => {
-                incarnated_as(replica, agents).for_each(|life| life.ready(&mut turn));
+            Event::Ready(replica) => self.incarnated_as(now, replica, Life::ready),
+            Event::Quiet(replica) => self.incarnated_as(now, replica, Life::quiet),
+            Event::Busy(replica) => self.incarnated_as(now, replica, Life::busy),
+            Event::Sessions { replica, any } => {
+                self.incarnated_as(now, replica, |life, turn| life.sessions(turn, any))
             }
-            Event::Drained(replica) => {
-                incarnated_as(replica, agents).for_each(|life| life.drained(&mut turn));
+            Event::Silent { replica, after } => {
+                self.incarnated_as(now, replica, |life, turn| life.silent(turn, after))
             }
+            Event::Drained(replica) => self.incarnated_as(now, replica, Life::drained),
             Event::Exited(replica, cause) => {
-                if let Some(life) = incarnated_as(replica, agents).next() {
-                    life.exited(&mut turn, cause);
-                }
+                self.incarnated_as(now, replica, |life, turn| life.exited(turn, cause))
             }
-            Event::Tick => agents.values_mut().for_each(|life| life.tick(&mut turn)),
         }
-        finish(agents, turn)
+    }
+
+    fn tick(&mut self, now: Instant) -> Vec<Action> {
+        let due = |agent: &Agent| agent.deadline().is_some_and(|at| at <= now);
+        let due: Vec<AgentId> = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| due(agent))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let mut actions = vec![];
+        for id in due {
+            let mut turn = Turn::new(now, &mut self.supplies);
+            if let Some(agent) = self.agents.get_mut(&id) {
+                agent.tick(&mut turn);
+            }
+            actions.append(&mut turn.actions);
+            actions.extend(self.settle(now, &id));
+        }
+        actions
+    }
+
+    /// News of the dead finds nobody.
+    fn incarnated_as(
+        &mut self,
+        now: Instant,
+        replica: ReplicaId,
+        tell: impl FnOnce(&mut Life, &mut Turn<'_>),
+    ) -> Vec<Action> {
+        let Some(id) = self.supplies.owner(replica).cloned() else {
+            return vec![];
+        };
+        let mut turn = Turn::new(now, &mut self.supplies);
+        let agent = self.agents.get_mut(&id);
+        if let Some(life) = agent.and_then(|it| it.incarnated_as(replica)) {
+            tell(life, &mut turn);
+        }
+        let mut actions = turn.actions;
+        actions.extend(self.settle(now, &id));
+        actions
+    }
+
+    /// Draws the conclusions for one agent, and forgets it when it is gone.
+    fn settle(&mut self, now: Instant, id: &AgentId) -> Vec<Action> {
+        self.changed.insert(id.clone());
+        let mut turn = Turn::new(now, &mut self.supplies);
+        let Some(agent) = self.agents.get_mut(id) else {
+            return turn.actions;
+        };
+        agent.settle(&mut turn);
+        if agent.is_gone() {
+            turn.forget(id);
+            self.agents.remove(id);
+        }
+        turn.actions
+    }
+
+    /// The agents of which anything may have changed since this was asked last.
+    pub fn take_changed(&mut self) -> BTreeSet<AgentId> {
+        std::mem::take(&mut self.changed)
     }
 
     /// When to send [`Event::Tick`] next, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.agents.values().filter_map(Life::deadline).min()
+        self.agents.values().filter_map(Agent::deadline).min()
+    }
+
+    /// The agent whose incarnation this is, as long as it lives.
+    pub fn owner(&self, replica: ReplicaId) -> Option<&AgentId> {
+        self.supplies.owner(replica)
+    }
+
+    pub fn agent(&self, agent: &AgentId) -> Option<AgentStatus> {
+        self.agents.get(agent).map(Agent::status)
     }
 
     pub fn routes(&self) -> Routes {
-        let route = |life: &Life| (life.agent.clone(), life.route());
-        self.agents.values().map(route).collect()
+        let route = |(id, agent): (&AgentId, &Agent)| (id.clone(), agent.route());
+        self.agents.iter().map(route).collect()
     }
 
     pub fn status(&self) -> FleetStatus {
-        let status = |life: &Life| (life.agent.clone(), life.status());
-        self.agents.values().map(status).collect()
+        let status = |(id, agent): (&AgentId, &Agent)| (id.clone(), agent.status());
+        self.agents.iter().map(status).collect()
     }
 
     /// No incarnation lives, and none will come by itself.
     pub fn is_idle(&self) -> bool {
-        self.agents.values().all(Life::is_at_rest)
+        self.agents.values().all(Agent::is_at_rest)
     }
-}
-
-fn find(agents: &mut BTreeMap<AgentId, Life>, agent: AgentId) -> Result<&mut Life, Refusal> {
-    agents.get_mut(&agent).ok_or(Refusal::NotFound(agent))
-}
-
-/// One life or none: news of the dead finds nobody.
-fn incarnated_as(
-    replica: ReplicaId,
-    agents: &mut BTreeMap<AgentId, Life>,
-) -> impl Iterator<Item = &mut Life> {
-    agents
-        .values_mut()
-        .filter(move |life| life.is_incarnated_as(replica))
-}
-
-/// Forgets who is gone.
-fn finish(agents: &mut BTreeMap<AgentId, Life>, mut turn: Turn<'_>) -> Vec<Action> {
-    agents.retain(|agent, life| {
-        let gone = life.is_gone();
-        if gone {
-            turn.forget(agent);
-        }
-        !gone
-    });
-    turn.actions
 }

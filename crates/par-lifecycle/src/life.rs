@@ -1,6 +1,6 @@
-//! The life of one agent: a chain of incarnations, never two at a time.
+//! The life of one replica: a chain of incarnations, never two at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use par_model::control::EndCause;
@@ -15,18 +15,25 @@ mod moves;
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) agent: AgentId,
+    pub(crate) slot: u32,
     pub(crate) deployment: Deployment,
     pub(crate) record: Record,
     pub(crate) state: State,
+    /// The latest incarnation, alive or not.
+    latest: Option<ReplicaId>,
 }
 
-/// What is remembered since the agent was last started by hand.
+/// What is remembered since the replica was last started by hand.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) standing: Standing,
     /// Restarts without a stable time of serving between them.
     failures: u32,
     pub(crate) restarts: u32,
+    /// When it was restarted, as far back as its policy looks.
+    recent: VecDeque<Instant>,
+    /// Whether the present incarnation has execution sessions.
+    sessions: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,12 @@ pub(crate) enum State {
     Serving {
         incarnation: Incarnation,
         since: Instant,
+        frozen: Option<Instant>,
+    },
+    /// Another release has its place. It takes calls for its sessions only, until they have ended.
+    Retiring {
+        incarnation: Incarnation,
+        until: Instant,
     },
     Draining {
         incarnation: Incarnation,
@@ -61,6 +74,8 @@ pub(crate) enum State {
         until: Instant,
         cause: EndCause,
     },
+    /// Stopped because nobody called it; the next call starts it.
+    Asleep,
     Stopped,
     Failed {
         cause: EndCause,
@@ -68,7 +83,7 @@ pub(crate) enum State {
     Crashed {
         cause: EndCause,
     },
-    /// Removed; the fleet forgets it in the same turn.
+    /// Removed; it is forgotten in the same turn.
     Gone,
 }
 
@@ -93,12 +108,14 @@ enum Phase {
 pub(crate) enum Why {
     Asked(Then),
     StartTimedOut { after: Duration },
+    Silent { after: Duration },
 }
 
 /// What follows when the exit has been seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     Rest,
+    Sleep,
     Start,
     Forget,
 }
@@ -108,18 +125,39 @@ impl Then {
     fn overruled_by(self, later: Self) -> Self {
         match self {
             Self::Forget => Self::Forget,
-            Self::Rest | Self::Start => later,
+            Self::Rest | Self::Sleep | Self::Start => later,
         }
     }
 }
 
 impl Life {
-    pub(crate) fn new(agent: AgentId, deployment: Deployment) -> Self {
+    pub(crate) fn new(agent: AgentId, slot: u32, deployment: Deployment) -> Self {
         Self {
             agent,
+            slot,
             deployment,
             record: Record::beginning_as(Standing::New),
             state: State::Stopped,
+            latest: None,
+        }
+    }
+
+    /// One whose incarnation has outlived an earlier supervisor.
+    pub(crate) fn adopted(
+        agent: AgentId,
+        deployment: Deployment,
+        incarnation: Incarnation,
+        since: Instant,
+    ) -> Self {
+        Self {
+            record: Record::beginning_as(Standing::Proven),
+            state: State::Serving {
+                incarnation,
+                since,
+                frozen: None,
+            },
+            latest: Some(incarnation.replica),
+            ..Self::new(agent, incarnation.slot, deployment)
         }
     }
 
@@ -127,9 +165,11 @@ impl Life {
         match self.state {
             State::Starting(Attempt { give_up: at, .. })
             | State::Waiting { until: at, .. }
+            | State::Retiring { until: at, .. }
             | State::Draining { deadline: at, .. } => Some(at),
             State::Ending { kill_at, .. } => kill_at,
             State::Serving { .. }
+            | State::Asleep
             | State::Stopped
             | State::Failed { .. }
             | State::Crashed { .. }
@@ -141,9 +181,11 @@ impl Life {
         match self.state {
             State::Starting(Attempt { incarnation, .. })
             | State::Serving { incarnation, .. }
+            | State::Retiring { incarnation, .. }
             | State::Draining { incarnation, .. }
             | State::Ending { incarnation, .. } => Some(incarnation),
             State::Waiting { .. }
+            | State::Asleep
             | State::Stopped
             | State::Failed { .. }
             | State::Crashed { .. }
@@ -155,6 +197,7 @@ impl Life {
         match &mut self.state {
             State::Starting(Attempt { incarnation, .. })
             | State::Serving { incarnation, .. }
+            | State::Retiring { incarnation, .. }
             | State::Draining { incarnation, .. }
             | State::Ending { incarnation, .. } => Some(incarnation),
             _ => None,
@@ -177,6 +220,49 @@ impl Life {
         self.incarnation()
             .is_some_and(|incarnation| incarnation.replica == replica)
     }
+
+    /// The incarnation that takes calls of any kind.
+    pub(crate) fn serving(&self) -> Option<ReplicaId> {
+        match self.state {
+            State::Serving { incarnation, .. } => Some(incarnation.replica),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn frozen_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Serving { frozen, .. } => frozen,
+            _ => None,
+        }
+    }
+
+    /// Callers of it know it, and it is on its way.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let starts = matches!(self.state, State::Starting(_)) || self.then() == Some(Then::Start);
+        starts && self.record.standing != Standing::New
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.state, State::Asleep) || self.then() == Some(Then::Sleep)
+    }
+
+    /// At rest for good: neither alive, nor about to be.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.incarnation().is_none() && self.deadline().is_none()
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.state, State::Gone)
+    }
+
+    /// Why it will not serve by itself.
+    pub(crate) fn defeat(&self) -> Option<EndCause> {
+        match &self.state {
+            State::Failed { cause } | State::Crashed { cause } => Some(cause.clone()),
+            State::Stopped => Some(EndCause::Exit { code: 0 }),
+            _ => None,
+        }
+    }
 }
 
 impl Record {
@@ -185,6 +271,8 @@ impl Record {
             standing,
             failures: 0,
             restarts: 0,
+            recent: VecDeque::new(),
+            sessions: false,
         }
     }
 }

@@ -11,13 +11,31 @@ pub(crate) struct Pair {
     pub(crate) grpc: u16,
 }
 
+/// One replica of an agent, whichever release and incarnation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Home {
+    agent: AgentId,
+    slot: u32,
+}
+
+impl Home {
+    pub(crate) fn of(agent: &AgentId, slot: u32) -> Self {
+        Self {
+            agent: agent.clone(),
+            slot,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Ports {
     range: RangeInclusive<u16>,
     grpc_offset: u16,
     held: BTreeSet<u16>,
-    /// The HTTP port that each agent had last. Others get it only when there is no better one.
-    homes: BTreeMap<AgentId, u16>,
+    /// The HTTP port that each had last. Others get it only when there is no better one.
+    homes: BTreeMap<Home, u16>,
+    /// How many had it last; kept beside `homes` so that no look goes through all of them.
+    wanted: BTreeMap<u16, usize>,
 }
 
 impl Ports {
@@ -27,24 +45,35 @@ impl Ports {
             grpc_offset,
             held: BTreeSet::new(),
             homes: BTreeMap::new(),
+            wanted: BTreeMap::new(),
         }
     }
 
-    /// The agent's last port if it can be had, else one that is nobody's, else any that is free.
-    pub(crate) fn lease(&mut self, agent: &AgentId, tried: &BTreeSet<u16>) -> Option<Pair> {
+    /// The last port if it can be had, else one that is nobody's, else any that is free.
+    pub(crate) fn lease(&mut self, home: &Home, tried: &BTreeSet<u16>) -> Option<Pair> {
         let free = |http: u16| self.free_pair(http).filter(|_| !tried.contains(&http));
-        let homes: BTreeSet<u16> = self.homes.values().copied().collect();
-        let home = self.homes.get(agent).copied().and_then(free);
+        let last = self.homes.get(home).copied().and_then(free);
         let nobodys = || {
             let mut range = self.range.clone();
-            range.find_map(|http| free(http).filter(|_| !homes.contains(&http)))
+            range.find_map(|http| free(http).filter(|_| !self.wanted.contains_key(&http)))
         };
         let any = || self.range.clone().find_map(free);
 
-        let pair = home.or_else(nobodys).or_else(any)?;
-        self.held.extend([pair.http, pair.grpc]);
-        self.homes.insert(agent.clone(), pair.http);
+        let pair = last.or_else(nobodys).or_else(any)?;
+        self.hold(home.clone(), pair);
         Some(pair)
+    }
+
+    pub(crate) fn hold(&mut self, home: Home, pair: Pair) {
+        self.held.extend([pair.http, pair.grpc]);
+        self.remember(home, pair.http);
+    }
+
+    pub(crate) fn remember(&mut self, home: Home, http: u16) {
+        *self.wanted.entry(http).or_default() += 1;
+        if let Some(before) = self.homes.insert(home, http) {
+            self.unwant(before);
+        }
     }
 
     pub(crate) fn free(&mut self, pair: Pair) {
@@ -53,7 +82,23 @@ impl Ports {
     }
 
     pub(crate) fn forget(&mut self, agent: &AgentId) {
-        self.homes.remove(agent);
+        let homes = self
+            .homes
+            .range(Home::of(agent, 0)..=Home::of(agent, u32::MAX));
+        let homes: Vec<(Home, u16)> = homes.map(|(home, port)| (home.clone(), *port)).collect();
+        for (home, port) in homes {
+            self.homes.remove(&home);
+            self.unwant(port);
+        }
+    }
+
+    fn unwant(&mut self, port: u16) {
+        if let Some(count) = self.wanted.get_mut(&port) {
+            *count -= 1;
+            if *count == 0 {
+                self.wanted.remove(&port);
+            }
+        }
     }
 
     fn free_pair(&self, http: u16) -> Option<Pair> {

@@ -6,17 +6,46 @@ use std::time::Instant;
 use par_model::control::EndCause;
 use par_model::{AgentId, ProcessState, ReplicaId};
 
-use crate::Release;
+use crate::agent::{Agent, Incoming, Kind};
+use crate::desired::Desired;
 use crate::life::{Life, State, Why};
+use crate::{Release, Route};
 
 pub type FleetStatus = BTreeMap<AgentId, AgentStatus>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentStatus {
-    pub state: ProcessState,
+    pub desired: Desired,
+    pub route: Route,
+    /// All replicas of the current release have answered at one time.
+    pub live: bool,
+    /// The replicas of the current release, by slot; one at least.
+    pub replicas: Vec<ReplicaStatus>,
+    pub incoming: Option<IncomingStatus>,
+    /// Of releases that were replaced, or beyond the number of replicas, until their exit has been seen.
+    pub leaving: Vec<ReplicaStatus>,
+    /// The last release that was let go before it took the calls.
+    pub failed: Option<(Release, EndCause)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncomingStatus {
+    pub release: Release,
+    /// The share of a canary, in thousandths.
+    pub canary: Option<u16>,
+    /// All its replicas have answered at one time.
+    pub live: bool,
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    pub slot: u32,
     /// What lives, or what would be started.
     pub release: Release,
-    /// `None` when nothing of the agent lives.
+    pub state: ProcessState,
+    pub idle: Option<Idle>,
+    /// `None` when nothing of it lives.
     pub incarnation: Option<Incarnation>,
     /// Since when it answers.
     pub ready_since: Option<Instant>,
@@ -28,10 +57,21 @@ pub struct AgentStatus {
     pub error: Option<EndCause>,
 }
 
+/// What is not there because nobody needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Its processes are held still; the next call thaws them.
+    Frozen,
+    /// It was stopped; the next call starts it.
+    Stopped,
+}
+
 /// From the decision to start it until its exit has been seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incarnation {
     pub replica: ReplicaId,
+    /// Which of the replicas of its release it is, from zero.
+    pub slot: u32,
     pub release: Release,
     pub port: u16,
     pub grpc_port: u16,
@@ -39,12 +79,61 @@ pub struct Incarnation {
     pub pid: Option<u32>,
 }
 
-impl Life {
+impl AgentStatus {
+    /// All that lives or could, of whichever release.
+    pub fn all_replicas(&self) -> impl Iterator<Item = &ReplicaStatus> {
+        let incoming = self.incoming.iter().flat_map(|it| &it.replicas);
+        self.replicas.iter().chain(incoming).chain(&self.leaving)
+    }
+
+    /// All that lives.
+    pub fn incarnations(&self) -> impl Iterator<Item = Incarnation> {
+        self.all_replicas().filter_map(|it| it.incarnation)
+    }
+}
+
+impl Agent {
     pub(crate) fn status(&self) -> AgentStatus {
-        let incarnation = self.incarnation();
         AgentStatus {
-            state: self.process_state(),
+            desired: self.desired,
+            route: self.route(),
+            live: self.current.live,
+            replicas: self.current.lives.iter().map(Life::status).collect(),
+            incoming: self.incoming.as_ref().map(Incoming::status),
+            leaving: self.leaving.iter().map(Life::status).collect(),
+            failed: self.failed.clone(),
+        }
+    }
+}
+
+impl Incoming {
+    fn status(&self) -> IncomingStatus {
+        IncomingStatus {
+            release: self.group.release(),
+            canary: match self.kind {
+                Kind::Canary { permille } => Some(permille),
+                Kind::Roll => None,
+            },
+            live: self.group.live,
+            replicas: self.group.lives.iter().map(Life::status).collect(),
+        }
+    }
+}
+
+impl Life {
+    fn status(&self) -> ReplicaStatus {
+        let incarnation = self.incarnation();
+        ReplicaStatus {
+            slot: self.slot,
             release: incarnation.map_or(self.deployment.release, |it| it.release),
+            state: self.process_state(),
+            idle: match self.state {
+                State::Serving {
+                    frozen: Some(_), ..
+                } => Some(Idle::Frozen),
+                State::Asleep => Some(Idle::Stopped),
+                _ => None,
+            },
             incarnation,
             ready_since: match self.state {
                 State::Serving { since, .. } => Some(since),
@@ -59,23 +148,16 @@ impl Life {
         }
     }
 
-    /// At rest for good: neither alive, nor about to be.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.incarnation().is_none() && self.deadline().is_none()
-    }
-
-    pub(crate) fn is_gone(&self) -> bool {
-        matches!(self.state, State::Gone)
-    }
-
     fn process_state(&self) -> ProcessState {
         match self.state {
             State::Starting(_) => ProcessState::Starting,
             State::Serving { .. } => ProcessState::Running,
-            State::Draining { .. } | State::Ending { .. } => ProcessState::Stopping,
+            State::Retiring { .. } | State::Draining { .. } | State::Ending { .. } => {
+                ProcessState::Stopping
+            }
             State::Waiting { .. } | State::Crashed { .. } => ProcessState::Crashed,
             State::Failed { .. } => ProcessState::Failed,
-            State::Stopped | State::Gone => ProcessState::Stopped,
+            State::Asleep | State::Stopped | State::Gone => ProcessState::Stopped,
         }
     }
 
@@ -89,9 +171,15 @@ impl Life {
                 why: Why::StartTimedOut { after },
                 ..
             } => Some(EndCause::StartTimedOut { after: *after }),
+            State::Ending {
+                why: Why::Silent { after },
+                ..
+            } => Some(EndCause::Silent { after: *after }),
             State::Serving { .. }
+            | State::Retiring { .. }
             | State::Draining { .. }
             | State::Ending { .. }
+            | State::Asleep
             | State::Stopped
             | State::Gone => None,
         }

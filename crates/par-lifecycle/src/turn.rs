@@ -1,11 +1,12 @@
 //! One turn of the machine: the time, what a decision may draw on, and what has been decided so far.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use par_model::{AgentId, ReplicaId};
 
-use crate::ports::{Pair, Ports};
+use crate::note::{Note, What};
+use crate::ports::{Home, Pair, Ports};
 use crate::{Action, Incarnation, Release, Settings};
 
 /// Longer than anybody waits; keeps every sum of an instant and a duration representable.
@@ -15,18 +16,28 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Supplies {
     pub(crate) settings: Settings,
+    /// Nothing new may start.
+    pub(crate) closing: bool,
     ports: Ports,
     next_replica: u64,
+    /// Whose incarnation each of the living is.
+    owners: BTreeMap<ReplicaId, AgentId>,
 }
 
 impl Supplies {
     pub(crate) fn new(settings: Settings) -> Self {
         let ports = Ports::new(settings.ports.clone(), settings.grpc_offset);
         Self {
-            settings,
+            closing: false,
             ports,
-            next_replica: 1,
+            next_replica: settings.first_replica,
+            owners: BTreeMap::new(),
+            settings,
         }
+    }
+
+    pub(crate) fn owner(&self, replica: ReplicaId) -> Option<&AgentId> {
+        self.owners.get(&replica)
     }
 }
 
@@ -50,6 +61,14 @@ impl<'a> Turn<'a> {
         &self.supplies.settings
     }
 
+    pub(crate) fn is_closing(&self) -> bool {
+        self.supplies.closing
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.supplies.closing = true;
+    }
+
     pub(crate) fn after(&self, wait: Duration) -> Instant {
         self.now + wait.min(FOREVER)
     }
@@ -58,14 +77,18 @@ impl<'a> Turn<'a> {
     pub(crate) fn incarnation(
         &mut self,
         agent: &AgentId,
+        slot: u32,
         release: Release,
         tried: &BTreeSet<u16>,
     ) -> Option<Incarnation> {
-        let Pair { http, grpc } = self.supplies.ports.lease(agent, tried)?;
+        let home = Home::of(agent, slot);
+        let Pair { http, grpc } = self.supplies.ports.lease(&home, tried)?;
         let replica = ReplicaId(self.supplies.next_replica);
         self.supplies.next_replica += 1;
+        self.supplies.owners.insert(replica, agent.clone());
         Some(Incarnation {
             replica,
+            slot,
             release,
             port: http,
             grpc_port: grpc,
@@ -73,8 +96,26 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// Its exit has been seen: its ports are free.
+    /// One of an earlier life that goes on.
+    pub(crate) fn adopt(&mut self, agent: &AgentId, incarnation: Incarnation) {
+        let pair = Pair {
+            http: incarnation.port,
+            grpc: incarnation.grpc_port,
+        };
+        let home = Home::of(agent, incarnation.slot);
+        self.supplies.ports.hold(home, pair);
+        let owners = &mut self.supplies.owners;
+        owners.insert(incarnation.replica, agent.clone());
+    }
+
+    pub(crate) fn remember_home(&mut self, agent: &AgentId, slot: u32, port: u16) {
+        let home = Home::of(agent, slot);
+        self.supplies.ports.remember(home, port);
+    }
+
+    /// Its exit has been seen, or it was never started: its ports are free.
     pub(crate) fn over(&mut self, incarnation: Incarnation) {
+        self.supplies.owners.remove(&incarnation.replica);
         self.supplies.ports.free(Pair {
             http: incarnation.port,
             grpc: incarnation.grpc_port,
@@ -84,5 +125,20 @@ impl<'a> Turn<'a> {
     pub(crate) fn forget(&mut self, agent: &AgentId) {
         self.supplies.ports.forget(agent);
         self.actions.push(Action::Forget(agent.clone()));
+    }
+
+    pub(crate) fn tell(
+        &mut self,
+        agent: &AgentId,
+        release: Release,
+        replica: Option<ReplicaId>,
+        what: What,
+    ) {
+        self.actions.push(Action::Tell(Note {
+            agent: agent.clone(),
+            release,
+            replica,
+            what,
+        }));
     }
 }

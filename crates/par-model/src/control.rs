@@ -139,6 +139,14 @@ pub enum EndCause {
     },
     /// The worker was asked to end, and did.
     Asked,
+    /// A later release took its place before it answered.
+    Superseded,
+    /// It was let go by hand before it took the calls.
+    Abandoned,
+    /// Its worker lives and does not answer.
+    Silent {
+        after: Duration,
+    },
     /// The worker itself failed.
     Worker {
         reason: String,
@@ -156,6 +164,9 @@ impl std::fmt::Display for EndCause {
             Self::Exit { code } => write!(f, "exited with code {code}"),
             Self::Signal { name, .. } => write!(f, "ended by {name}"),
             Self::Asked => write!(f, "stopped"),
+            Self::Superseded => write!(f, "a later release took its place before it answered"),
+            Self::Abandoned => write!(f, "let go before it took the calls"),
+            Self::Silent { after } => write!(f, "its worker did not answer for {after:?}"),
             Self::Worker { reason } => write!(f, "the worker failed: {reason}"),
         }
     }

@@ -29,6 +29,9 @@ pub struct RestartPolicy {
     pub delay: Duration,
     pub multiplier: f64,
     pub max_delay: Duration,
+    /// Restarts within `period`, however stable the times between them: one more and the agent stays down.
+    pub most_in_period: u32,
+    pub period: Duration,
 }
 
 impl Default for RestartPolicy {
@@ -39,6 +42,8 @@ impl Default for RestartPolicy {
             delay: Duration::from_secs(5),
             multiplier: 2.0,
             max_delay: Duration::from_secs(300),
+            most_in_period: 10,
+            period: Duration::from_secs(3600),
         }
     }
 }

@@ -1,65 +1,98 @@
-//! What people ask of one agent.
+//! What people ask of one replica.
 
 use super::moves::kill;
-use super::{Life, Standing, State, Then, Why};
+use super::{Life, Record, Standing, State, Then, Why};
+use crate::Incarnation;
+use crate::note::What;
 use crate::turn::Turn;
-use crate::{Deployment, Refusal};
 
 impl Life {
-    pub(crate) fn start(
+    /// A start by hand of one that is at rest or waits, on the ports of `incarnation`.
+    pub(crate) fn begin(
         &mut self,
         turn: &mut Turn<'_>,
-        replacement: Option<Deployment>,
-    ) -> Result<(), Refusal> {
+        incarnation: Incarnation,
+        standing: Standing,
+    ) {
+        self.record = Record::beginning_as(standing);
+        self.spawn(turn, incarnation, Default::default(), None);
+    }
+
+    /// Whether it could begin now.
+    pub(crate) fn may_begin(&self) -> bool {
         match self.state {
-            State::Starting(_) | State::Serving { .. } => {
-                Err(Refusal::AlreadyRuns(self.agent.clone()))
-            }
-            State::Draining { .. } | State::Ending { .. } | State::Gone => {
-                Err(Refusal::StillStopping(self.agent.clone()))
-            }
             State::Waiting { .. }
+            | State::Asleep
             | State::Stopped
             | State::Failed { .. }
-            | State::Crashed { .. } => self.begin(turn, replacement, Standing::New),
+            | State::Crashed { .. } => true,
+            State::Starting(_)
+            | State::Serving { .. }
+            | State::Retiring { .. }
+            | State::Draining { .. }
+            | State::Ending { .. }
+            | State::Gone => false,
         }
     }
 
-    pub(crate) fn restart(
-        &mut self,
-        turn: &mut Turn<'_>,
-        replacement: Option<Deployment>,
-    ) -> Result<(), Refusal> {
-        if self.then() == Some(Then::Forget) {
-            return Err(Refusal::StillStopping(self.agent.clone()));
+    /// Starts one that an earlier supervisor left, with the standing that it had there.
+    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>, standing: Standing) {
+        self.record = Record::beginning_as(standing);
+        self.start_on_any_port(turn, None);
+    }
+
+    /// As if it had served and been stopped because nobody called it.
+    pub(crate) fn lay_down(&mut self) {
+        self.record = Record::beginning_as(Standing::Proven);
+        self.state = State::Asleep;
+    }
+
+    /// Ends and starts again one that lives. What is at rest is begun instead.
+    pub(crate) fn restart(&mut self, turn: &mut Turn<'_>) {
+        self.wind_down(turn, Then::Start);
+    }
+
+    /// A call came for one that sleeps, or is about to.
+    pub(crate) fn wake(&mut self, turn: &mut Turn<'_>) {
+        if !self.is_asleep() {
+            return;
         }
+        self.tell(turn, What::Waking);
         match self.state {
-            State::Starting(_)
-            | State::Serving { .. }
-            | State::Draining { .. }
-            | State::Ending { .. } => {
-                self.deployment = replacement.unwrap_or(self.deployment);
-                self.wind_down(turn, Then::Start);
-                Ok(())
-            }
-            State::Waiting { .. } => self.begin(turn, replacement, Standing::Renewed),
-            State::Stopped | State::Failed { .. } | State::Crashed { .. } | State::Gone => {
-                self.begin(turn, replacement, Standing::New)
-            }
+            State::Asleep => self.start_on_any_port(turn, None),
+            _ => self.wind_down(turn, Then::Start),
         }
     }
 
     pub(crate) fn stop(&mut self, turn: &mut Turn<'_>) {
         match self.state {
-            State::Waiting { .. } => self.state = State::Stopped,
+            State::Waiting { .. } | State::Asleep => self.state = State::Stopped,
             _ => self.wind_down(turn, Then::Rest),
         }
+    }
+
+    pub(crate) fn sleep(&mut self, turn: &mut Turn<'_>) {
+        self.wind_down(turn, Then::Sleep);
     }
 
     pub(crate) fn remove(&mut self, turn: &mut Turn<'_>) {
         match self.incarnation() {
             Some(_) => self.wind_down(turn, Then::Forget),
             None => self.state = State::Gone,
+        }
+    }
+
+    /// Another release takes its place: it stays for its sessions if it has any.
+    pub(crate) fn retire(&mut self, turn: &mut Turn<'_>) {
+        match self.state {
+            State::Serving { incarnation, .. } if self.record.sessions => {
+                self.tell(turn, What::Retiring);
+                self.state = State::Retiring {
+                    incarnation,
+                    until: turn.after(turn.settings().session_timeout),
+                };
+            }
+            _ => self.remove(turn),
         }
     }
 

@@ -1,10 +1,13 @@
-//! What happens to the incarnation of one agent.
+//! What happens to the incarnation of one replica.
+
+use std::time::Duration;
 
 use par_model::control::EndCause;
 
 use super::moves::{kill, terminate};
-use super::{Attempt, Life, Phase, Standing, State, Why};
+use super::{Attempt, Life, Phase, Standing, State, Then, Why};
 use crate::Action;
+use crate::note::What;
 use crate::turn::Turn;
 
 impl Life {
@@ -32,11 +35,62 @@ impl Life {
         self.state = State::Serving {
             incarnation,
             since: turn.now,
+            frozen: None,
         };
-        turn.actions.push(Action::Publish {
-            agent: self.agent.clone(),
-            replica: incarnation.replica,
-        });
+        self.tell(turn, What::Ready);
+    }
+
+    pub(crate) fn quiet(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        if let State::Serving {
+            incarnation,
+            frozen: frozen @ None,
+            ..
+        } = &mut self.state
+        {
+            *frozen = Some(now);
+            turn.actions.push(Action::Freeze(incarnation.replica));
+            self.tell(turn, What::Frozen);
+        }
+    }
+
+    pub(crate) fn busy(&mut self, turn: &mut Turn<'_>) {
+        if let State::Serving {
+            frozen: frozen @ Some(_),
+            ..
+        } = &mut self.state
+        {
+            *frozen = None;
+            self.tell(turn, What::Thawed);
+        }
+    }
+
+    pub(crate) fn sessions(&mut self, turn: &mut Turn<'_>, any: bool) {
+        self.record.sessions = any;
+        if !any && matches!(self.state, State::Retiring { .. }) {
+            self.wind_down(turn, Then::Forget);
+        }
+    }
+
+    /// It lives, and nothing that it is told reaches it: a stop would not either.
+    pub(crate) fn silent(&mut self, turn: &mut Turn<'_>, after: Duration) {
+        self.state = match self.take_state() {
+            State::Starting(Attempt { incarnation, .. }) | State::Serving { incarnation, .. } => {
+                kill(turn, incarnation, Why::Silent { after })
+            }
+            State::Retiring { incarnation, .. } => {
+                kill(turn, incarnation, Why::Asked(Then::Forget))
+            }
+            State::Draining {
+                incarnation, then, ..
+            } => kill(turn, incarnation, Why::Asked(then)),
+            State::Ending {
+                incarnation,
+                kill_at: Some(_),
+                why,
+            } => kill(turn, incarnation, why),
+            unchanged => unchanged,
+        };
     }
 
     pub(crate) fn drained(&mut self, turn: &mut Turn<'_>) {
@@ -53,24 +107,26 @@ impl Life {
         if let Some(incarnation) = self.incarnation() {
             turn.over(incarnation);
         }
+        self.record.sessions = false;
         match self.take_state() {
             State::Starting(attempt) => match cause {
                 EndCause::PortTaken { .. } => self.try_next_port(turn, attempt, cause),
                 _ => self.ended(turn, cause),
             },
-            State::Serving { incarnation, since } => {
-                self.withdraw(turn, incarnation);
+            State::Serving { since, .. } => {
                 if turn.now - since >= turn.settings().stable_after {
                     self.record.failures = 0;
                 }
                 self.ended(turn, cause);
             }
+            State::Retiring { .. } => self.proceed(turn, Then::Forget),
             State::Draining { then, .. } => self.proceed(turn, then),
             State::Ending { why, .. } => match why {
                 Why::Asked(then) => self.proceed(turn, then),
                 Why::StartTimedOut { after } => {
                     self.ended(turn, EndCause::StartTimedOut { after });
                 }
+                Why::Silent { after } => self.ended(turn, EndCause::Silent { after }),
             },
             lifeless => self.state = lifeless,
         }
@@ -85,6 +141,10 @@ impl Life {
                 let after = self.patience(turn, attempt.phase);
                 let why = Why::StartTimedOut { after };
                 self.state = terminate(turn, attempt.incarnation, why);
+            }
+            retiring @ State::Retiring { .. } => {
+                self.state = retiring;
+                self.wind_down(turn, Then::Forget);
             }
             State::Draining {
                 incarnation, then, ..

@@ -2,43 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::mem;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use par_model::control::EndCause;
 
 use super::{Attempt, Life, Phase, Record, Standing, State, Then, Why};
+use crate::note::What;
 use crate::turn::Turn;
-use crate::verdict::Verdict;
-use crate::{Action, Deployment, Incarnation, Refusal};
+use crate::verdict::{Past, Verdict};
+use crate::{Action, Incarnation};
 
 impl Life {
-    /// A start by hand.
-    pub(super) fn begin(
-        &mut self,
-        turn: &mut Turn<'_>,
-        replacement: Option<Deployment>,
-        standing: Standing,
-    ) -> Result<(), Refusal> {
-        let deployment = replacement.unwrap_or(self.deployment);
-        let tried = BTreeSet::new();
-        let incarnation = turn
-            .incarnation(&self.agent, deployment.release, &tried)
-            .ok_or(Refusal::NoPortFree)?;
-        self.deployment = deployment;
-        self.record = Record::beginning_as(standing);
-        self.spawn(turn, incarnation, tried, None);
-        Ok(())
-    }
-
     /// A restart by policy.
     pub(super) fn start_again(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
+        self.record.failures += 1;
+        self.record.restarts += 1;
+        self.record.recent.push_back(turn.now);
+        self.start_on_any_port(turn, Some(cause));
+    }
+
+    pub(super) fn start_on_any_port(&mut self, turn: &mut Turn<'_>, after: Option<EndCause>) {
         let tried = BTreeSet::new();
-        match turn.incarnation(&self.agent, self.deployment.release, &tried) {
-            Some(incarnation) => {
-                self.record.restarts += 1;
-                self.spawn(turn, incarnation, tried, Some(cause));
-            }
-            None => self.fail(EndCause::NoPortFree),
+        match turn.incarnation(&self.agent, self.slot, self.deployment.release, &tried) {
+            Some(incarnation) => self.spawn(turn, incarnation, tried, after),
+            None => self.fail(turn, EndCause::NoPortFree),
         }
     }
 
@@ -51,15 +38,15 @@ impl Life {
         } = attempt;
         tried.insert(incarnation.port);
         if tried.len() >= turn.settings().port_tries {
-            return self.fail(taken);
+            return self.fail(turn, taken);
         }
-        match turn.incarnation(&self.agent, self.deployment.release, &tried) {
+        match turn.incarnation(&self.agent, self.slot, self.deployment.release, &tried) {
             Some(next) => self.spawn(turn, next, tried, after),
-            None => self.fail(taken),
+            None => self.fail(turn, taken),
         }
     }
 
-    fn spawn(
+    pub(super) fn spawn(
         &mut self,
         turn: &mut Turn<'_>,
         incarnation: Incarnation,
@@ -67,6 +54,7 @@ impl Life {
         after: Option<EndCause>,
     ) {
         let phase = Phase::Preparing;
+        self.latest = Some(incarnation.replica);
         self.state = State::Starting(Attempt {
             incarnation,
             phase,
@@ -77,50 +65,69 @@ impl Life {
         turn.actions.push(Action::Spawn {
             replica: incarnation.replica,
             agent: self.agent.clone(),
+            slot: self.slot,
             release: incarnation.release,
             port: incarnation.port,
             grpc_port: incarnation.grpc_port,
         });
+        self.tell(turn, What::Starting);
     }
 
     /// It ended, and nobody had asked for it.
     pub(super) fn ended(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
         if self.record.standing != Standing::Proven {
-            return self.fail(cause);
+            return self.fail(turn, cause);
         }
-        let policy = &self.deployment.restart;
-        match Verdict::of(policy, self.record.failures, &cause) {
-            Verdict::Stopped => self.state = State::Stopped,
-            Verdict::Crashed => self.state = State::Crashed { cause },
-            Verdict::RestartIn(wait) => {
-                self.record.failures += 1;
-                if wait.is_zero() {
-                    self.start_again(turn, cause);
-                } else {
-                    let until = turn.after(wait);
-                    self.state = State::Waiting { until, cause };
+        let policy = self.deployment.restart;
+        let past = self.record.past(turn.now, policy.period);
+        match Verdict::of(&policy, past, &cause) {
+            Verdict::Stopped => {
+                self.tell(turn, What::Exited(cause));
+                self.state = State::Stopped;
+            }
+            Verdict::Crashed => {
+                self.tell(turn, What::Crashed(cause.clone()));
+                self.state = State::Crashed { cause };
+            }
+            Verdict::RestartIn(after) => {
+                self.tell(turn, What::Exited(cause.clone()));
+                self.tell(turn, What::Restarting { after });
+                if after.is_zero() {
+                    return self.start_again(turn, cause);
                 }
+                let until = turn.after(after);
+                self.state = State::Waiting { until, cause };
             }
         }
     }
 
-    fn fail(&mut self, cause: EndCause) {
+    fn fail(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
+        self.tell(turn, What::Failed(cause.clone()));
         self.state = State::Failed { cause };
     }
 
     /// It ended as somebody had asked.
     pub(super) fn proceed(&mut self, turn: &mut Turn<'_>, then: Then) {
         match then {
-            Then::Rest => self.state = State::Stopped,
-            Then::Forget => self.state = State::Gone,
+            Then::Rest => {
+                self.tell(turn, What::Stopped);
+                self.state = State::Stopped;
+            }
+            Then::Sleep => {
+                self.tell(turn, What::Slept);
+                self.state = State::Asleep;
+            }
+            Then::Forget => {
+                self.tell(turn, What::Stopped);
+                self.state = State::Gone;
+            }
             Then::Start => {
                 let standing = match self.record.standing {
                     Standing::New => Standing::New,
                     Standing::Renewed | Standing::Proven => Standing::Renewed,
                 };
-                if self.begin(turn, None, standing).is_err() {
-                    self.fail(EndCause::NoPortFree);
-                }
+                self.record = Record::beginning_as(standing);
+                self.start_on_any_port(turn, None);
             }
         }
     }
@@ -128,7 +135,9 @@ impl Life {
     pub(super) fn wind_down(&mut self, turn: &mut Turn<'_>, then: Then) {
         self.state = match self.take_state() {
             State::Starting(attempt) => terminate(turn, attempt.incarnation, Why::Asked(then)),
-            State::Serving { incarnation, .. } => self.drain(turn, incarnation, then),
+            State::Serving { incarnation, .. } | State::Retiring { incarnation, .. } => {
+                self.drain(turn, incarnation, then)
+            }
             State::Draining {
                 incarnation,
                 deadline,
@@ -147,7 +156,7 @@ impl Life {
                 kill_at,
                 why: Why::Asked(match why {
                     Why::Asked(before) => before.overruled_by(then),
-                    Why::StartTimedOut { .. } => then,
+                    Why::StartTimedOut { .. } | Why::Silent { .. } => then,
                 }),
             },
             lifeless => lifeless,
@@ -155,24 +164,18 @@ impl Life {
     }
 
     fn drain(&self, turn: &mut Turn<'_>, incarnation: Incarnation, then: Then) -> State {
-        self.withdraw(turn, incarnation);
         let within = turn.settings().drain_timeout;
         turn.actions.push(Action::Drain {
             replica: incarnation.replica,
             within,
         });
+        let (agent, replica) = (&self.agent, Some(incarnation.replica));
+        turn.tell(agent, incarnation.release, replica, What::Draining);
         State::Draining {
             incarnation,
             deadline: turn.after(within),
             then,
         }
-    }
-
-    pub(super) fn withdraw(&self, turn: &mut Turn<'_>, incarnation: Incarnation) {
-        turn.actions.push(Action::Withdraw {
-            agent: self.agent.clone(),
-            replica: incarnation.replica,
-        });
     }
 
     pub(super) fn patience(&self, turn: &Turn<'_>, phase: Phase) -> Duration {
@@ -186,9 +189,29 @@ impl Life {
         }
     }
 
+    pub(crate) fn tell(&self, turn: &mut Turn<'_>, what: What) {
+        turn.tell(&self.agent, self.deployment.release, self.latest, what);
+    }
+
     /// Leaves a placeholder: every caller puts the next state in its place.
     pub(super) fn take_state(&mut self) -> State {
         mem::replace(&mut self.state, State::Stopped)
+    }
+}
+
+impl Record {
+    fn past(&mut self, now: Instant, period: Duration) -> Past {
+        while self
+            .recent
+            .front()
+            .is_some_and(|at| now.duration_since(*at) >= period)
+        {
+            self.recent.pop_front();
+        }
+        Past {
+            unstable: self.failures,
+            recent: u32::try_from(self.recent.len()).unwrap_or(u32::MAX),
+        }
     }
 }
 

@@ -1,0 +1,117 @@
+//! An agent as an earlier supervisor left it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use par_model::AgentId;
+
+use super::{Agent, Incoming, Kind};
+use crate::desired::Wanted;
+use crate::group::Group;
+use crate::life::{Life, Standing};
+use crate::note::What;
+use crate::turn::Turn;
+use crate::{Deployment, Incarnation, Restored};
+
+type Living = BTreeMap<u32, (Incarnation, Instant)>;
+
+impl Agent {
+    pub(crate) fn restored(id: AgentId, turn: &mut Turn<'_>, restored: Restored) -> Self {
+        let Restored {
+            desired,
+            deployment,
+            canary,
+            proven,
+            living,
+            homes,
+        } = restored;
+        for (slot, port) in homes {
+            turn.remember_home(&id, slot, port);
+        }
+        for (incarnation, _) in &living {
+            turn.adopt(&id, *incarnation);
+        }
+        let mut agent = Self::new(id, deployment);
+        agent.desired = desired;
+        let mut living = Unclaimed(living);
+        if desired.wanted == Wanted::Up {
+            let adopted = living.claim(&deployment);
+            let sleeps = deployment.stop_when_frozen_for.is_some() && adopted.is_empty();
+            let otherwise = match proven {
+                true if sleeps => Else::Sleep,
+                true => Else::Start(Standing::Proven),
+                false => Else::Start(Standing::New),
+            };
+            agent.current = agent.group(turn, deployment, adopted, otherwise);
+            if let Some((deployment, wish)) = canary.zip(desired.canary) {
+                let kind = Kind::Canary {
+                    permille: wish.permille,
+                };
+                let adopted = living.claim(&deployment);
+                let mut group =
+                    agent.group(turn, deployment, adopted, Else::Start(Standing::Proven));
+                group.live = true;
+                agent.incoming = Some(Incoming { group, kind });
+            }
+        }
+        agent.current.live = proven;
+        for (incarnation, since) in living.0 {
+            let mut life = Life::adopted(agent.id.clone(), deployment, incarnation, since);
+            life.remove(turn);
+            agent.leaving.push(life);
+        }
+        agent
+    }
+
+    /// Those that live go on, and the others do as `otherwise` says.
+    fn group(
+        &self,
+        turn: &mut Turn<'_>,
+        deployment: Deployment,
+        mut adopted: Living,
+        otherwise: Else,
+    ) -> Group {
+        let mut group = Group::new(&self.id, deployment);
+        for life in &mut group.lives {
+            match adopted.remove(&life.slot) {
+                Some((incarnation, since)) => {
+                    *life = Life::adopted(self.id.clone(), deployment, incarnation, since);
+                    life.tell(turn, What::Adopted);
+                }
+                None => match otherwise {
+                    Else::Sleep => life.lay_down(),
+                    Else::Start(standing) => life.resume(turn, standing),
+                },
+            }
+        }
+        group
+    }
+}
+
+/// What becomes of replicas that do not live.
+#[derive(Clone, Copy)]
+enum Else {
+    Sleep,
+    Start(Standing),
+}
+
+/// Incarnations that go on and have no place yet.
+struct Unclaimed(Vec<(Incarnation, Instant)>);
+
+impl Unclaimed {
+    /// Those of one release that have a slot in it.
+    fn claim(&mut self, deployment: &Deployment) -> Living {
+        let fits =
+            |it: &Incarnation| it.release == deployment.release && it.slot < deployment.replicas;
+        let mut claimed = Living::new();
+        self.0.retain(|(incarnation, since)| {
+            let free = !claimed.contains_key(&incarnation.slot);
+            let takes = fits(incarnation) && free;
+            if takes {
+                claimed.insert(incarnation.slot, (*incarnation, *since));
+            }
+            !takes
+        });
+        claimed
+    }
+}
