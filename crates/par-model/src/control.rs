@@ -1,5 +1,8 @@
 //! What supervisor and worker say to each other: one JSON object a line, over the socket that the worker has as
 //! its standard input. The first line is the [`WorkerSpec`]; the end of the stream is the end of the supervisor.
+//!
+//! A worker that was told to [`Command::Keep`] outlives its supervisor for a while, and is found by the next one at its
+//! [`WorkerSpec::control`] socket. There the first line is an [`Adoption`], and the answer a [`Report::Resumed`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +33,14 @@ pub struct WorkerSpec {
     pub grpc_port: u16,
     /// Where the worker also listens, for the supervisor.
     pub socket: Option<PathBuf>,
+    /// Where a later supervisor finds the worker.
+    pub control: Option<PathBuf>,
+    /// What whoever adopts the worker has to know.
+    pub secret: Secret,
+    /// How long the worker goes on without a supervisor.
+    pub outlive: Duration,
+    /// How long nobody may call the agent until that is reported; never, if it has none.
+    pub idle_timeout: Option<Duration>,
     /// Where the worker reaches the supervisor for calls to other agents.
     pub supervisor_socket: Option<PathBuf>,
     /// What agents are told, such as `http://127.0.0.1:8000`.
@@ -101,10 +112,52 @@ pub enum Report {
     LogsDropped {
         lines: u64,
     },
+    /// Nobody has called the agent for its idle timeout.
+    Quiet,
+    /// Somebody calls it after a silence. If it was frozen, it is no longer.
+    Busy,
+    /// Whether it has execution sessions from now on.
+    Sessions {
+        any: bool,
+    },
+    /// The answer to [`Command::Ping`].
+    Pong,
+    /// The answer to an [`Adoption`]: what was told so far, in one.
+    Resumed(Resumed),
     /// Why the worker is about to end.
     Ending {
         cause: EndCause,
     },
+}
+
+/// What a worker that outlived a supervisor is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// The agent's process, if it answers.
+    pub agent_pid: Option<u32>,
+    pub quiet: bool,
+    pub sessions: bool,
+    /// It takes no new calls and is about to end.
+    pub ending: bool,
+}
+
+/// The first words of a supervisor that adopts a worker.
+#[derive(Serialize, Deserialize)]
+pub struct Adoption {
+    pub secret: Secret,
+}
+
+/// Known to one worker and to whoever may adopt it. Has no `Debug`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Secret(pub String);
+
+impl PartialEq for Secret {
+    /// Takes as long for a wrong one as for the right one of the same length.
+    fn eq(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.0.as_bytes(), other.0.as_bytes());
+        let differences = ours.iter().zip(theirs).fold(0, |all, (a, b)| all | (a ^ b));
+        ours.len() == theirs.len() && differences == 0
+    }
 }
 
 /// Why an incarnation ended.
@@ -178,4 +231,10 @@ impl std::fmt::Display for EndCause {
 pub enum Command {
     /// Take no new calls, finish those in flight, say goodbye to the agent, end.
     Drain { within: Duration },
+    /// Outlive this supervisor: the next one knows you.
+    Keep,
+    /// Hold the agent's processes still until the next call.
+    Freeze,
+    /// Say that you are there.
+    Ping,
 }

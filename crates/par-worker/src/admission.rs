@@ -8,6 +8,8 @@ use par_model::CallError;
 use par_model::control::CallLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::idle::{Active, Held, Idle};
+
 /// The places of one agent.
 pub(crate) struct Admission {
     places: Arc<Semaphore>,
@@ -17,12 +19,13 @@ pub(crate) struct Admission {
     memory: Arc<Semaphore>,
     /// Answers of the application that stream, and WebSockets: they live long and work little.
     streams: Arc<Semaphore>,
+    idle: Rc<Idle>,
 }
 
 /// A call that is worked on, until this is dropped.
-#[derive(Debug)]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
+    _active: Active,
 }
 
 /// Memory that a body takes, until this is dropped.
@@ -61,7 +64,7 @@ const LARGEST_BODIES: u64 = 4;
 const SMALL_BODY: u64 = 64 << 10;
 
 impl Admission {
-    pub(crate) fn new(limits: CallLimits) -> Rc<Self> {
+    pub(crate) fn new(limits: CallLimits, idle: Rc<Idle>) -> Rc<Self> {
         let memory =
             usize::try_from(limits.body * LARGEST_BODIES / 1024).unwrap_or(Semaphore::MAX_PERMITS);
         Rc::new(Self {
@@ -70,6 +73,7 @@ impl Admission {
             limits,
             memory: Arc::new(Semaphore::new(memory.min(Semaphore::MAX_PERMITS))),
             streams: Arc::new(Semaphore::new(limits.streams as usize)),
+            idle,
         })
     }
 
@@ -93,8 +97,12 @@ impl Admission {
 
     /// A place, now or when one is free; refused when too many wait already.
     pub(crate) async fn enter(&self) -> Result<Place, CallError> {
+        let active = self.idle.begin();
         if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(Place { _permit: permit });
+            return Ok(Place {
+                _permit: permit,
+                _active: active,
+            });
         }
         if self.waiting.get() >= self.limits.queue {
             return Err(CallError::Overloaded);
@@ -102,14 +110,30 @@ impl Admission {
         let _waiting = Waiting::new(&self.waiting);
         let permit = Arc::clone(&self.places).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
-        Ok(Place { _permit: permit })
+        Ok(Place {
+            _permit: permit,
+            _active: active,
+        })
     }
 
     /// A place among the streams, for a call whose answer has begun; refused when there are too many.
     pub(crate) fn stream(&self) -> Result<Place, CallError> {
         let permit = Arc::clone(&self.streams).try_acquire_owned();
         let permit = permit.map_err(|_| CallError::Overloaded)?;
-        Ok(Place { _permit: permit })
+        Ok(Place {
+            _permit: permit,
+            _active: self.idle.begin(),
+        })
+    }
+
+    /// A run in a session begins: nobody may be frozen meanwhile.
+    pub(crate) fn run(&self) -> Active {
+        self.idle.begin()
+    }
+
+    /// A session begins.
+    pub(crate) fn session(&self) -> Held {
+        self.idle.begin_session()
     }
 
     /// Memory for a body, none yet.
@@ -143,11 +167,13 @@ mod tests {
     use tokio::time::{Duration, timeout};
 
     fn admission(concurrency: u32, queue: u32) -> Rc<Admission> {
-        Admission::new(CallLimits {
+        let limits = CallLimits {
             concurrency,
             queue,
             ..CallLimits::default()
-        })
+        };
+        let (reporter, _reports) = crate::reports::channel();
+        Admission::new(limits, Idle::new(None, reporter))
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,7 +185,7 @@ mod tests {
             admission.enter()
         );
         assert!(second.is_err(), "the place was taken");
-        assert!(matches!(third, Err(CallError::Overloaded)));
+        assert!(third.is_err_and(|error| error == CallError::Overloaded));
         drop(first);
         assert!(
             admission.enter().await.is_ok(),

@@ -4,8 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::time::Duration;
 
-use par_model::control::{CallLimits, EndCause, Folders, Report, WorkerSpec};
+use par_model::control::{CallLimits, EndCause, Folders, Report, Secret, WorkerSpec};
 use par_model::log::LogLine;
 use par_model::{AgentId, ReplicaId, SessionLimits};
 use par_package::{Limits, Store};
@@ -14,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::ending::Ending;
+use crate::idle::Idle;
 use crate::life;
 use crate::reports;
 
@@ -60,18 +62,29 @@ pub fn run_alone(
         let (reporter, mut reports) = reports::channel();
         let (ending_in, ending) = watch::channel(Ending::No);
         let heard = tokio::task::spawn_local(async move {
-            while let Some(report) = reports.next().await {
-                match report {
-                    Report::Log { line } => on_log(line),
-                    report => on_report(report),
+            let mut tell = |report| match report {
+                Report::Log { line } => on_log(line),
+                report => on_report(report),
+            };
+            loop {
+                match reports.next().await {
+                    None | Some(Report::Ending { .. }) => break,
+                    Some(report) => tell(report),
                 }
+            }
+            while let Some(report) = reports.try_next() {
+                tell(report);
             }
         });
         // Both until the end of the runtime.
         tokio::task::spawn_local(par_sandbox::reap_orphans().map_err(AloneError::State)?);
         let signals = Signals::listen().map_err(AloneError::State)?;
         tokio::task::spawn_local(interrupted(signals, ending_in));
-        let cause = life::live(spec, reporter, ending).await;
+        let idle = Idle::new(None, reporter.clone());
+        let cause = life::live(spec, reporter.clone(), ending, idle).await;
+        reporter.state(Report::Ending {
+            cause: cause.clone(),
+        });
         let _said_all = heard.await;
         Ok(cause)
     })?;
@@ -88,7 +101,7 @@ pub fn run_alone(
 async fn interrupted(mut signals: Signals, ending: watch::Sender<Ending>) {
     if signals.next().await == SignalKind::interrupt() {
         ending.send_replace(Ending::Drain {
-            within: std::time::Duration::from_secs(10),
+            within: Duration::from_secs(10),
         });
     }
     let second = signals.next().await;
@@ -131,6 +144,10 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         port: alone.port,
         grpc_port: alone.grpc_port,
         socket: None,
+        control: None,
+        secret: Secret(String::new()),
+        outlive: Duration::ZERO,
+        idle_timeout: None,
         supervisor_socket: None,
         supervisor_url: alone.supervisor_url,
         folders: Folders {

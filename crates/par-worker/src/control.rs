@@ -1,25 +1,35 @@
 //! `par worker`: a supervisor at the other end of standard input says what to be, hears how it goes, and may ask for
-//! the end. When it is gone, so are we.
+//! the end. When it is gone, the next one may come to our control socket; when none comes for long, we end too.
+//!
+//! ```text
+//! first link (standard input) ─▶ linked ─▶ parted ── nobody comes ──▶ end
+//!                                  ▲          │
+//!                                  └──────────┘ somebody who knows our secret
+//! ```
 
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
 
-use par_model::control::{Command, MAX_LINE, Report, WorkerSpec};
+use par_model::control::{Adoption, Command, MAX_LINE, Report, Resumed, Secret, WorkerSpec};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 use tokio::time::{Duration, timeout};
 use tracing::debug;
 
 use crate::ending::Ending;
+use crate::idle::Idle;
 use crate::life;
-use crate::reports::{self, Reports};
+use crate::reports::{self, Reporter, Reports};
 
 /// How long the last words may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// For whoever comes to our control socket to say who it is.
+const FIRST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves one agent until it ends or is asked to.
 pub fn run() -> io::Result<()> {
@@ -36,35 +46,182 @@ async fn supervised() -> io::Result<()> {
     tokio::task::spawn_local(par_sandbox::reap_orphans()?);
     let control = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     control.set_nonblocking(true)?;
-    let (read, write) = UnixStream::from_std(control)?.into_split();
-    let mut lines = BufReader::new(read);
-    let Some(spec) = next_line::<WorkerSpec>(&mut lines).await? else {
+    let mut link = Link::new(UnixStream::from_std(control)?);
+    let Some(spec) = next_line::<WorkerSpec>(&mut link.lines).await? else {
         return Ok(());
     };
     let (reporter, reports) = reports::channel();
     let (ending_in, ending) = watch::channel(Ending::No);
-    let told = tokio::task::spawn_local(tell(write, reports));
-    let listening = tokio::task::spawn_local(listen(lines, ending_in));
-    let cause = life::live(spec, reporter.clone(), ending).await;
+    let idle = Idle::new(spec.idle_timeout, reporter.clone());
+    let conversation = Conversation {
+        doors: Doors::open(&spec)?,
+        reporter: reporter.clone(),
+        reports,
+        ending: ending_in,
+        idle: Rc::clone(&idle),
+        told: Resumed::default(),
+        untold: vec![],
+    };
+    let conversing = tokio::task::spawn_local(conversation.run(link));
+    let cause = life::live(spec, reporter.clone(), ending, idle).await;
     reporter.state(Report::Ending { cause });
     drop(reporter);
-    listening.abort();
-    if timeout(LAST_WORDS, told).await.is_err() {
+    if timeout(LAST_WORDS, conversing).await.is_err() {
         debug!("the supervisor did not read our last words");
     }
     Ok(())
 }
 
-/// Passes commands on; the end of the stream is one too.
-async fn listen(mut lines: BufReader<OwnedReadHalf>, ending: watch::Sender<Ending>) {
-    loop {
-        match next_line::<Command>(&mut lines).await {
-            Ok(Some(Command::Drain { within })) => ending.send_replace(Ending::Drain { within }),
-            Ok(None) | Err(_) => {
-                ending.send_replace(Ending::Now);
-                return;
+/// A connection to a supervisor.
+struct Link {
+    lines: BufReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
+
+impl Link {
+    fn new(stream: UnixStream) -> Self {
+        let (read, write) = stream.into_split();
+        Self {
+            lines: BufReader::new(read),
+            write,
+        }
+    }
+}
+
+/// Where the next supervisor comes in.
+struct Doors {
+    listener: Option<UnixListener>,
+    secret: Secret,
+    patience: Duration,
+}
+
+impl Doors {
+    fn open(spec: &WorkerSpec) -> io::Result<Self> {
+        Ok(Self {
+            listener: spec.control.as_ref().map(UnixListener::bind).transpose()?,
+            secret: spec.secret.clone(),
+            patience: spec.outlive,
+        })
+    }
+
+    /// Somebody who knows our secret, if one comes in time.
+    async fn next(&self) -> Option<Link> {
+        let listener = self.listener.as_ref()?;
+        let found = async {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                let mut link = Link::new(stream);
+                let said = timeout(FIRST_WORDS, next_line::<Adoption>(&mut link.lines)).await;
+                if let Ok(Ok(Some(adoption))) = said
+                    && adoption.secret == self.secret
+                {
+                    return link;
+                }
+                debug!("somebody came to the control socket who does not know us");
             }
         };
+        timeout(self.patience, found).await.ok()
+    }
+}
+
+/// How a conversation over one link ended.
+enum Parted {
+    /// The supervisor is gone.
+    Broken,
+    /// All is said: the worker ends.
+    Done,
+}
+
+struct Conversation {
+    doors: Doors,
+    reporter: Reporter,
+    reports: Reports,
+    ending: watch::Sender<Ending>,
+    idle: Rc<Idle>,
+    /// What any supervisor was told.
+    told: Resumed,
+    /// Lines that the last supervisor may not have heard.
+    untold: Vec<u8>,
+}
+
+impl Conversation {
+    async fn run(mut self, first: Link) {
+        let mut link = Some(first);
+        let mut kept = false;
+        while let Some(Link { lines, write }) = link.take() {
+            let parted = self.converse(lines, write, &mut kept).await;
+            if matches!(parted, Parted::Done) {
+                return;
+            }
+            if kept {
+                link = self.doors.next().await;
+            }
+            if let Some(link) = &mut link
+                && self.resume(link).await.is_err()
+            {
+                debug!("whoever adopted us is gone already");
+            }
+        }
+        self.ending.send_replace(Ending::Now);
+        // Nobody listens, but nothing may pile up until the end.
+        while let Some(report) = self.reports.next().await {
+            if matches!(report, Report::Ending { .. }) {
+                return;
+            }
+        }
+    }
+
+    /// Says what an earlier supervisor was told.
+    async fn resume(&self, link: &mut Link) -> io::Result<()> {
+        let mut line = vec![];
+        put(&mut line, &Report::Resumed(self.told));
+        link.write.write_all(&line).await
+    }
+
+    async fn converse(
+        &mut self,
+        lines: BufReader<OwnedReadHalf>,
+        write: OwnedWriteHalf,
+        kept: &mut bool,
+    ) -> Parted {
+        let hear = Hear {
+            reporter: &self.reporter,
+            ending: &self.ending,
+            idle: &self.idle,
+        };
+        tokio::select! {
+            () = hear.listen(lines, kept) => Parted::Broken,
+            said = tell(write, &mut self.reports, &mut self.told, &mut self.untold) => match said {
+                Ok(()) => Parted::Done,
+                Err(_) => Parted::Broken,
+            },
+        }
+    }
+}
+
+/// Whom commands are for.
+struct Hear<'a> {
+    reporter: &'a Reporter,
+    ending: &'a watch::Sender<Ending>,
+    idle: &'a Idle,
+}
+
+impl Hear<'_> {
+    /// Passes commands on until the end of the stream.
+    async fn listen(&self, mut lines: BufReader<OwnedReadHalf>, kept: &mut bool) {
+        while let Ok(Some(command)) = next_line::<Command>(&mut lines).await {
+            match command {
+                Command::Drain { within } => {
+                    self.ending.send_replace(Ending::Drain { within });
+                }
+                Command::Keep => *kept = true,
+                Command::Freeze => self.idle.freeze(),
+                Command::Ping => self.reporter.state(Report::Pong),
+            }
+        }
     }
 }
 
@@ -82,24 +239,50 @@ async fn next_line<T: serde::de::DeserializeOwned>(
     Ok(Some(serde_json::from_slice(&line)?))
 }
 
-/// Writes reports as lines until there are no more, many at a time when there are many.
-async fn tell(mut write: OwnedWriteHalf, mut reports: Reports) {
-    let mut lines = vec![];
-    while let Some(report) = reports.next().await {
-        put(&mut lines, &report);
-        while lines.len() < MAX_LINE
+/// Writes reports as lines until the last has been told, many at a time when there are many. Lines that could not be
+/// written stay in `untold`.
+async fn tell(
+    mut write: OwnedWriteHalf,
+    reports: &mut Reports,
+    told: &mut Resumed,
+    untold: &mut Vec<u8>,
+) -> io::Result<()> {
+    loop {
+        write.write_all(untold).await?;
+        untold.clear();
+        // Of what comes at one time, the end comes first.
+        let next = match reports.try_next() {
+            None if told.ending => return Ok(()),
+            None => reports.next().await,
+            some => some,
+        };
+        let Some(report) = next else {
+            return Ok(());
+        };
+        note(told, &report);
+        put(untold, &report);
+        while untold.len() < MAX_LINE
             && let Some(report) = reports.try_next()
         {
-            put(&mut lines, &report);
+            note(told, &report);
+            put(untold, &report);
         }
         let dropped = reports.take_dropped();
         if dropped > 0 {
-            put(&mut lines, &Report::LogsDropped { lines: dropped });
+            put(untold, &Report::LogsDropped { lines: dropped });
         }
-        if write.write_all(&lines).await.is_err() {
-            return; // The supervisor is gone; `listen` sees it too.
-        }
-        lines.clear();
+    }
+}
+
+/// What a later supervisor has to know of a report.
+fn note(told: &mut Resumed, report: &Report) {
+    match report {
+        Report::Ready { agent_pid } => told.agent_pid = Some(*agent_pid),
+        Report::Quiet => told.quiet = true,
+        Report::Busy => told.quiet = false,
+        Report::Sessions { any } => told.sessions = *any,
+        Report::Ending { .. } => told.ending = true,
+        _ => {}
     }
 }
 

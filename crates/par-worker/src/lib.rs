@@ -11,6 +11,7 @@ mod ending;
 mod fate;
 mod grpc;
 mod http;
+mod idle;
 mod life;
 mod prepare;
 mod reports;

@@ -21,6 +21,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::agent::errands::{Errands, log_frame};
@@ -32,6 +33,7 @@ use crate::ending::{Ending, Word};
 use crate::fate::Fate;
 use crate::grpc::{Outward, Own};
 use crate::http::{About, AboutPackage, Front, Listeners, Server, Ui};
+use crate::idle::Idle;
 use crate::prepare::{Prepared, prepare};
 use crate::reports::Reporter;
 use crate::serving::Serving;
@@ -52,12 +54,14 @@ pub(crate) async fn live(
     spec: WorkerSpec,
     reporter: Reporter,
     ending: watch::Receiver<Ending>,
+    idle: Rc<Idle>,
 ) -> EndCause {
     let (listeners, sockets) = match listen_everywhere(&spec).await {
         Ok(open) => open,
         Err(cause) => return cause,
     };
-    let front = front(&spec, sockets.as_ref());
+    let front = front(&spec, sockets.as_ref(), &idle);
+    let watching = AbortOnDropHandle::new(tokio::task::spawn_local(Rc::clone(&idle).watch()));
     let server = match Server::start(&front, listeners) {
         Ok(server) => server,
         Err(error) => return worker_failed(&error),
@@ -70,6 +74,7 @@ pub(crate) async fn live(
         fate: Rc::new(Fate::default()),
     };
     let cause = life.until_the_end(Word::listen(ending), server).await;
+    drop(watching);
     if let Some(socket) = &life.spec.socket
         && let Err(error) = std::fs::remove_file(socket)
     {
@@ -78,7 +83,7 @@ pub(crate) async fn live(
     cause
 }
 
-fn front(spec: &WorkerSpec, sockets: Option<&Sockets>) -> Rc<Front> {
+fn front(spec: &WorkerSpec, sockets: Option<&Sockets>, idle: &Rc<Idle>) -> Rc<Front> {
     let about = About {
         agent: spec.agent.clone(),
         package_id: spec.package_id.clone(),
@@ -88,7 +93,7 @@ fn front(spec: &WorkerSpec, sockets: Option<&Sockets>) -> Rc<Front> {
     };
     let own = Own::at(sockets.map(Sockets::own));
     let outward = Outward::to(Supervisor::of(spec));
-    Front::new(about, spec.limits, own, outward)
+    Front::new(about, spec.limits, Rc::clone(idle), own, outward)
 }
 
 /// The ports first: who has them is who may make the folder of sockets anew.
@@ -249,6 +254,7 @@ impl Life {
         let mut errands = Errands::new(&self.spec, self.reporter.clone());
         let told = self.attend(&mut agent, &mut errands, word.told()).await;
         self.front.withdraw().await;
+        self.front.idle.thaw(); // What is held still neither hears a goodbye nor dies.
         let cause = match told {
             Err(ended) => ended,
             Ok(told) => {

@@ -20,6 +20,7 @@ use super::ui::Ui;
 use super::{answer, asgi, call, sessions, websocket};
 use crate::admission::Admission;
 use crate::grpc::{Outward, Own, Standard};
+use crate::idle::Idle;
 use crate::serving::Serving;
 use crate::sessions::Sessions;
 
@@ -42,6 +43,7 @@ pub(crate) struct AboutPackage {
 pub(crate) struct Front {
     pub(crate) about: About,
     pub(crate) admission: Rc<Admission>,
+    pub(crate) idle: Rc<Idle>,
     pub(crate) own: Own,
     pub(crate) outward: Outward,
     pub(crate) standard: Standard,
@@ -51,10 +53,17 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn new(about: About, limits: CallLimits, own: Own, outward: Outward) -> Rc<Self> {
+    pub(crate) fn new(
+        about: About,
+        limits: CallLimits,
+        idle: Rc<Idle>,
+        own: Own,
+        outward: Outward,
+    ) -> Rc<Self> {
         Rc::new(Self {
             about,
-            admission: Admission::new(limits),
+            admission: Admission::new(limits, Rc::clone(&idle)),
+            idle,
             own,
             outward,
             standard: Standard::default(),
@@ -231,6 +240,7 @@ impl Front {
                 "exports": serving.ready.exports,
                 "asgi": serving.ready.asgi,
                 "in_flight": serving.admission.in_flight(),
+                "frozen": self.idle.is_frozen(),
                 "actions": serving.ready.actions,
                 "sessions": self.sessions().map(|sessions| sessions.count()),
             })

@@ -37,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::admission::Admission;
+use crate::idle::Active;
 pub(crate) use ground::Ground;
 use interpreter::Interpreter;
 pub(crate) use interpreter::Serials;
@@ -225,7 +226,10 @@ impl Sessions {
             return Err(CallError::Overloaded);
         }
         self.admitted.set(self.admitted.get() + 1);
-        Ok(Admitted(Rc::clone(self)))
+        Ok(Admitted {
+            sessions: Rc::clone(self),
+            _active: self.admission.run(),
+        })
     }
 
     fn find(&self, id: &SessionId) -> Result<Rc<Session>, CallError> {
@@ -237,7 +241,7 @@ impl Sessions {
     fn session(&self, id: Option<SessionId>, tier: Tier) -> Result<Rc<Session>, CallError> {
         let ended = self.closing.child_token();
         let Some(id) = id else {
-            return Ok(Rc::new(Session::new(None, tier, ended)));
+            return Ok(Rc::new(Session::new(None, tier, ended, None)));
         };
         if let Some(session) = self.table.borrow().get(&id) {
             let has = session.tier;
@@ -252,7 +256,8 @@ impl Sessions {
         if let Some(session) = goes {
             self.tasks.spawn_local(end(session));
         }
-        let make = |key| Rc::new(Session::new(Some(key), tier, ended));
+        let held = Some(self.admission.session());
+        let make = |key| Rc::new(Session::new(Some(key), tier, ended, held));
         Ok(table.insert(id, Instant::now(), make))
     }
 
@@ -308,12 +313,16 @@ impl Sessions {
 }
 
 /// A run that counts as admitted, until this is dropped.
-struct Admitted(Rc<Sessions>);
+struct Admitted {
+    sessions: Rc<Sessions>,
+    _active: Active,
+}
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.admitted.set(self.0.admitted.get() - 1);
-        self.0.over.notify_one();
+        let sessions = &self.sessions;
+        sessions.admitted.set(sessions.admitted.get() - 1);
+        sessions.over.notify_one();
     }
 }
 

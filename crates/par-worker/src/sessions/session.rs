@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::interpreter::{Interpreter, tier_memory};
 use super::table::Key;
+use crate::idle::Held;
 
 /// What a name and its value take where they are kept, besides their bytes; about.
 const AROUND_A_VALUE: usize = 160;
@@ -32,6 +33,8 @@ pub(super) struct Session {
     waiting: Cell<usize>,
     pub(super) interpreter: RefCell<Option<Interpreter>>,
     pub(super) kept: RefCell<Kept>,
+    /// Keeps the agent from being taken for idle, if people come back to this session.
+    _held: Option<Held>,
 }
 
 /// What is left of a session when its interpreter is gone.
@@ -52,7 +55,12 @@ pub(super) struct Kept {
 }
 
 impl Session {
-    pub(super) fn new(key: Option<Key>, tier: Tier, ended: CancellationToken) -> Self {
+    pub(super) fn new(
+        key: Option<Key>,
+        tier: Tier,
+        ended: CancellationToken,
+        held: Option<Held>,
+    ) -> Self {
         let now = SystemTime::now();
         Self {
             key,
@@ -64,6 +72,7 @@ impl Session {
             waiting: Cell::new(0),
             interpreter: RefCell::default(),
             kept: RefCell::default(),
+            _held: held,
         }
     }
 

@@ -1,0 +1,229 @@
+//! Whether anybody calls the agent, and the freezing of one that nobody calls.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use par_model::control::Report;
+use par_model::log::Level;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::reports::Reporter;
+
+/// Holds the agent's processes still, and lets them go on.
+pub(crate) trait Freezer {
+    fn freeze(&self) -> std::io::Result<()>;
+    fn thaw(&self) -> std::io::Result<()>;
+}
+
+pub(crate) struct Idle {
+    timeout: Option<Duration>,
+    reporter: Reporter,
+    /// Calls, streams and runs of sessions, those that wait included.
+    active: Cell<usize>,
+    /// Execution sessions: they are state that people come back for.
+    sessions: Cell<usize>,
+    /// It was said that nobody calls.
+    quiet: Cell<bool>,
+    frozen: Cell<bool>,
+    freezer: RefCell<Option<Box<dyn Freezer>>>,
+    changed: Notify,
+}
+
+/// Somebody calls the agent, until this is dropped.
+pub(crate) struct Active(Rc<Idle>);
+
+/// There is a session, until this is dropped.
+pub(crate) struct Held(Rc<Idle>);
+
+impl Idle {
+    pub(crate) fn new(timeout: Option<Duration>, reporter: Reporter) -> Rc<Self> {
+        Rc::new(Self {
+            timeout,
+            reporter,
+            active: Cell::new(0),
+            sessions: Cell::new(0),
+            quiet: Cell::new(false),
+            frozen: Cell::new(false),
+            freezer: RefCell::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// How the agent is frozen from now on; it is not frozen now.
+    pub(crate) fn freeze_by(&self, freezer: Option<Box<dyn Freezer>>) {
+        self.frozen.set(false);
+        self.freezer.replace(freezer);
+    }
+
+    /// To be held for as long as a call lasts, from before anything is asked of the agent.
+    pub(crate) fn begin(self: &Rc<Self>) -> Active {
+        self.active.set(self.active.get() + 1);
+        self.thaw();
+        if self.quiet.take() {
+            self.reporter.state(Report::Busy);
+        }
+        Active(Rc::clone(self))
+    }
+
+    pub(crate) fn begin_session(self: &Rc<Self>) -> Held {
+        if self.sessions.replace(self.sessions.get() + 1) == 0 {
+            self.reporter.state(Report::Sessions { any: true });
+        }
+        Held(Rc::clone(self))
+    }
+
+    /// Unless somebody calls meanwhile.
+    pub(crate) fn freeze(&self) {
+        if !self.quiet.get() || self.frozen.get() {
+            return;
+        }
+        let freezer = self.freezer.borrow();
+        let Some(freezer) = freezer.as_deref() else {
+            return;
+        };
+        match freezer.freeze() {
+            Ok(()) => self.frozen.set(true),
+            Err(error) => self.say(format!("it could not be frozen: {error}")),
+        }
+    }
+
+    /// For who needs the agent to move, call or not.
+    pub(crate) fn thaw(&self) {
+        if !self.frozen.take() {
+            return;
+        }
+        if let Some(freezer) = self.freezer.borrow().as_deref()
+            && let Err(error) = freezer.thaw()
+        {
+            self.say(format!("it could not be thawed: {error}"));
+        }
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.get()
+    }
+
+    fn say(&self, message: String) {
+        self.reporter.say(Level::Error, message);
+    }
+
+    /// Says when nobody has called for the idle timeout. Never ends.
+    pub(crate) async fn watch(self: Rc<Self>) {
+        let Some(timeout) = self.timeout else {
+            return std::future::pending().await;
+        };
+        loop {
+            if !self.is_silent() || self.quiet.get() {
+                self.changed.notified().await;
+                continue;
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep(timeout) => {
+                    self.quiet.set(true);
+                    self.reporter.state(Report::Quiet);
+                }
+            }
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.active.get() == 0 && self.sessions.get() == 0
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        if self.0.active.get() == 0 {
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.sessions.set(self.0.sessions.get() - 1);
+        if self.0.sessions.get() == 0 {
+            self.0.reporter.state(Report::Sessions { any: false });
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reports::{self, Reports};
+
+    struct Ice(Rc<Cell<bool>>);
+
+    impl Freezer for Ice {
+        fn freeze(&self) -> std::io::Result<()> {
+            self.0.set(true);
+            Ok(())
+        }
+
+        fn thaw(&self) -> std::io::Result<()> {
+            self.0.set(false);
+            Ok(())
+        }
+    }
+
+    fn idle() -> (Rc<Idle>, Reports, Rc<Cell<bool>>) {
+        let (reporter, reports) = reports::channel();
+        let idle = Idle::new(Some(Duration::from_secs(9)), reporter);
+        let ice = Rc::new(Cell::new(false));
+        idle.freeze_by(Some(Box::new(Ice(Rc::clone(&ice)))));
+        (idle, reports, ice)
+    }
+
+    async fn pass(idle: &Rc<Idle>, time: Duration) {
+        let _never_ends = tokio::time::timeout(time, Rc::clone(idle).watch()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_nobody_calls_is_frozen_and_the_next_call_finds_it_thawed() {
+        let (idle, mut reports, ice) = idle();
+        let call = idle.begin();
+        pass(&idle, Duration::from_secs(60)).await;
+        assert!(reports.try_next().is_none(), "a call is under way");
+        drop(call);
+        pass(&idle, Duration::from_secs(10)).await;
+        assert!(matches!(reports.try_next(), Some(Report::Quiet)));
+        idle.freeze();
+        assert!(ice.get());
+
+        let _call = idle.begin();
+        assert!(!ice.get());
+        assert!(matches!(reports.try_next(), Some(Report::Busy)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_to_freeze_that_comes_after_a_call_freezes_nothing() {
+        let (idle, _reports, ice) = idle();
+        pass(&idle, Duration::from_secs(10)).await;
+        let call = idle.begin();
+        idle.freeze();
+        assert!(!ice.get());
+        drop(call);
+        idle.freeze();
+        assert!(!ice.get(), "it has not been quiet since");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_with_a_session_is_never_quiet() {
+        let (idle, mut reports, _ice) = idle();
+        let session = idle.begin_session();
+        let second = idle.begin_session();
+        pass(&idle, Duration::from_secs(60)).await;
+        assert!(matches!(reports.try_next(), Some(Report::Sessions { any: true })));
+        assert!(reports.try_next().is_none());
+        drop((session, second));
+        assert!(matches!(reports.try_next(), Some(Report::Sessions { any: false })));
+        pass(&idle, Duration::from_secs(10)).await;
+        assert!(matches!(reports.try_next(), Some(Report::Quiet)));
+    }
+}
