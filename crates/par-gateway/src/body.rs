@@ -9,6 +9,7 @@ use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::call_body::CallBody;
+use crate::idle::IdleBody;
 use crate::upstream::AgentBody;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -21,6 +22,7 @@ pub(crate) enum ReplyBody {
     /// Boxed: the others are no larger for it.
     Call(Box<CallBody>),
     Control(ControlBody),
+    Idle(Box<IdleBody>),
     Words(Full<Bytes>),
 }
 
@@ -38,6 +40,7 @@ impl Body for ReplyBody {
                 .map_err(|broken| -> BoxError { broken.into() }),
             Self::Call(body) => Pin::new(body).poll_frame(cx),
             Self::Control(body) => Pin::new(body).poll_frame(cx),
+            Self::Idle(body) => Pin::new(body).poll_frame(cx),
             Self::Words(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
@@ -49,6 +52,7 @@ impl Body for ReplyBody {
             Self::Agent(body) => body.is_end_stream(),
             Self::Call(body) => body.is_end_stream(),
             Self::Control(body) => body.is_end_stream(),
+            Self::Idle(body) => body.is_end_stream(),
             Self::Words(body) => body.is_end_stream(),
         }
     }
@@ -58,6 +62,7 @@ impl Body for ReplyBody {
             Self::Agent(body) => body.size_hint(),
             Self::Call(body) => body.size_hint(),
             Self::Control(body) => body.size_hint(),
+            Self::Idle(body) => body.size_hint(),
             Self::Words(body) => body.size_hint(),
         }
     }

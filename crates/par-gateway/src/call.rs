@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::task::spawn_local;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use crate::backend::InFlight;
 use crate::body::ReplyBody;
 use crate::call_body::{CallBody, Underway};
 use crate::deadline::{Deadline, Timer};
@@ -23,10 +25,12 @@ use crate::forward::{connect, gone};
 use crate::grpc::{self, Called};
 use crate::headers;
 use crate::hold::Hold;
+use crate::idle;
 use crate::pump::Pump;
 use crate::room::Room;
-use crate::routes::InFlight;
 use crate::serve::Caller;
+use crate::session::SessionKey;
+use crate::session_peek;
 use crate::trunk::{Seat, Trunk};
 
 /// The agent's answer, or our word on why there is none.
@@ -48,6 +52,9 @@ async fn answer(
     headers::check_host(&mut request)?;
     let uri = request.uri().clone();
     let called = grpc::called(uri.path(), request.headers())?;
+    if let Some(answer) = idle::grpc_health(room, &called.agent, called.method) {
+        return Ok(answer);
+    }
     *request.uri_mut() = grpc::target(called.method, &uri, request.headers())?;
     *request.version_mut() = Version::HTTP_2;
     headers::strip_hop_by_hop(request.headers_mut());
@@ -68,19 +75,23 @@ async fn begin(
     request: Request<Incoming>,
     deadline: Option<Deadline>,
 ) -> Result<(Response<RecvStream>, Underway), CallError> {
-    let (mut head, body) = request.into_parts();
-    let (seat, in_flight) = find_seat(room, called, &mut head).await?;
+    let (mut head, mut body) = request.into_parts();
+    let (session, first) = match SessionKey::in_headers(&head.headers) {
+        Some(session) => (Some(session), None),
+        None => session_peek::session(called.method, &head.headers, &mut body).await?,
+    };
+    let (seat, in_flight) = find_seat(room, called, session, &mut head).await?;
     head.headers.remove(HOST); // the target says it
     if let Some(deadline) = deadline {
         deadline.pass_on(&mut head.headers)?;
     }
-    let is_all = body.is_end_stream();
+    let is_all = first.is_none() && body.is_end_stream();
     let sent = seat.send(Request::from_parts(head, ()), is_all);
     let (response, sending) = sent.map_err(|error| unanswered(called, &error))?;
     let upload = if is_all {
         None
     } else {
-        upload(body, sending).await
+        upload(first, body, sending).await
     };
     let response = response.await.map_err(|error| unanswered(called, &error))?;
     let underway = Underway {
@@ -95,26 +106,33 @@ async fn begin(
 async fn find_seat(
     room: &Room,
     called: &Called<'_>,
+    session: Option<SessionKey>,
     head: &mut Parts,
 ) -> Result<(Seat, InFlight), CallError> {
-    let hold = Hold::of_call(room, &called.agent, called.method);
+    let mut hold = Hold::of_call(room, &called.agent, called.method).of_session(session);
     loop {
-        let backend = hold.ready().await?;
-        let in_flight = backend.begin_call();
-        let pool = room.pools.of(backend.replica());
+        let in_flight = hold.ready().await?;
+        let backend = Arc::clone(in_flight.backend());
+        let pool = room.pools.of(&backend);
         let trunk = Trunk::open(backend.socket(), room.config.max_header_bytes);
         let trunk = connect(room, &called.agent, &backend, trunk);
         if let Some(seat) = pool.trunks.seat(trunk).await? {
+            hold.reached(&in_flight);
             headers::describe_address(&mut head.headers, backend.prefix());
             return Ok((seat, in_flight));
         }
-        hold.pause().await?;
+        drop(in_flight);
+        hold.missed(backend.replica()).await?;
     }
 }
 
 /// What is there already is sent at once, which is all of most calls.
-async fn upload(body: Incoming, sending: SendStream<Bytes>) -> Option<AbortOnDropHandle<()>> {
-    let mut pump = Pump::new(body, sending);
+async fn upload(
+    first: Option<Bytes>,
+    body: Incoming,
+    sending: SendStream<Bytes>,
+) -> Option<AbortOnDropHandle<()>> {
+    let mut pump = Pump::new(first, body, sending);
     let sent = poll_fn(|cx| Poll::Ready(Pin::new(&mut pump).poll(cx))).await;
     sent.is_pending()
         .then(|| AbortOnDropHandle::new(spawn_local(pump)))

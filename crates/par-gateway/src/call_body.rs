@@ -11,11 +11,11 @@ use par_model::CallError;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use crate::backend::InFlight;
 use crate::body::BoxError;
 use crate::deadline::Timer;
 use crate::forward::gone;
 use crate::grpc;
-use crate::routes::InFlight;
 use crate::trunk::Seat;
 
 pub(crate) struct CallBody {

@@ -29,5 +29,9 @@ pub struct Control {
     pub answer: Arc<dyn Fn(Request<Incoming>, Peer) -> ControlAnswer + Send + Sync>,
 }
 
+/// Called when a call has come for an agent that sleeps, once for each sleep. It must not block: calls of others wait
+/// behind it.
+pub type Wake = Arc<dyn Fn(&AgentId) + Send + Sync>;
+
 /// The agent whose worker is the process with this id.
 pub type Callers = Arc<dyn Fn(u32) -> Option<AgentId> + Send + Sync>;

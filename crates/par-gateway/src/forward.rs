@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,13 +17,15 @@ use par_model::CallError;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use crate::backend::{Backend, InFlight};
 use crate::body::ReplyBody;
 use crate::headers::{self, Identity};
 use crate::hold::Hold;
+use crate::idle;
 use crate::path;
 use crate::room::Room;
-use crate::routes::{Backend, InFlight};
 use crate::serve::Caller;
+use crate::session::SessionKey;
 use crate::tunnel::Tunnel;
 use crate::upstream::{AgentBody, Link, Pool, Unanswered};
 
@@ -43,21 +46,35 @@ pub(crate) async fn forward(
     rest: &str,
     mut request: Request<Incoming>,
 ) -> Result<Answer, CallError> {
+    if let Some(answer) = idle::health(room, request.method(), agent, rest) {
+        return Ok(Answer {
+            response: answer,
+            tunnel: None,
+        });
+    }
     let is_one_of_many = request.version() == Version::HTTP_2;
+    let session = SessionKey::asked(rest, request.headers());
     let upgrade = prepare(&mut request, &caller.identity, rest)?;
-    let limit = headers::asked_deadline(request.headers()).unwrap_or(room.config.call_timeout);
+    let asked = headers::asked_deadline(request.headers());
+    let limit = asked.unwrap_or(room.config.call_timeout);
     let patience = limit.saturating_add(room.config.answer_slack);
     let rounds = room.watch.rounds_in(patience);
     let hold = Hold::of_call(room, agent, rest);
+    let mut hold = hold.of_session(session).within(Some(limit));
     loop {
-        let backend = hold.ready().await?;
+        let in_flight = hold.ready().await?;
+        let backend = Arc::clone(in_flight.backend());
         headers::describe_address(request.headers_mut(), backend.prefix());
-        let in_flight = backend.begin_call();
-        let pool = room.pools.of(backend.replica());
+        let pool = room.pools.of(&backend);
         let Some((mut link, is_fresh)) = link(room, agent, &backend, &pool).await else {
-            hold.pause().await?;
+            drop(in_flight);
+            hold.missed(backend.replica()).await?;
             continue;
         };
+        hold.reached(&in_flight);
+        if let (Some(asked), Some(waited)) = (asked, hold.waited()) {
+            headers::shorten_deadline(request.headers_mut(), asked, waited)?;
+        }
         let answer = link.send(request);
         let answer = match is_one_of_many {
             false => caller.watched.wait_for_answer(rounds, answer).await,
@@ -83,7 +100,7 @@ pub(crate) async fn forward(
             }
         }
         if is_fresh {
-            hold.pause().await?;
+            hold.missed(backend.replica()).await?;
         }
     }
 }
@@ -153,10 +170,12 @@ pub(crate) async fn connect<L>(
     let link = match tokio::time::timeout(room.config.connect_timeout, opening).await {
         Ok(Ok(link)) => link,
         Ok(Err(error)) => {
+            backend.shun();
             debug!(agent, replica = %backend.replica(), %error, "failed to connect to a worker");
             return None;
         }
         Err(_) => {
+            backend.shun();
             debug!(agent, replica = %backend.replica(), "a worker did not accept a connection in time");
             return None;
         }

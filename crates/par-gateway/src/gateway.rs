@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
-use crate::control::{Callers, Control, Peer};
+use crate::control::{Callers, Control, Peer, Wake};
 use crate::doors::{self, Arrival, Dealer, Lane, Stream};
 use crate::room::{Config, Room};
 use crate::routes::Routes;
@@ -25,6 +25,9 @@ use crate::serve::{Caller, serve};
 
 /// Connections to workers that nobody needed for this long are closed, within twice the time.
 const TRIM_EVERY: Duration = Duration::from_secs(5);
+
+/// For those who are still here at the end of the patience with them.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The sockets that the gateway serves.
 pub struct Listeners {
@@ -37,6 +40,7 @@ pub struct Listeners {
 pub struct Gateway {
     local_addr: SocketAddr,
     threads: Vec<JoinHandle<()>>,
+    doors: CancellationToken,
     closing: CancellationToken,
     kill: DropGuard,
 }
@@ -48,6 +52,7 @@ pub fn start(
     routes: Routes,
     control: Control,
     callers: Callers,
+    wake: Wake,
 ) -> io::Result<Gateway> {
     listeners.public.set_nonblocking(true)?;
     if let Some(internal) = &listeners.internal {
@@ -59,6 +64,7 @@ pub fn start(
     let mut gateway = Gateway {
         local_addr,
         threads: Vec::new(),
+        doors: end.doors.clone(),
         closing: end.closing.clone(),
         kill: end.kill.clone().drop_guard(),
     };
@@ -66,10 +72,11 @@ pub fn start(
     for number in 0..config.threads.max(1) {
         let (inbox, arrivals) = mpsc::unbounded_channel();
         lanes.push(Lane::new(inbox));
-        let (config, routes, control) = (Arc::clone(&config), routes.clone(), control.clone());
+        let (config, routes) = (Arc::clone(&config), routes.clone());
+        let (control, wake) = (control.clone(), Arc::clone(&wake));
         let end = end.clone();
         gateway.spawn(format!("gateway-{number}"), move || async move {
-            let room = Rc::new(Room::new(config, routes, control));
+            let room = Rc::new(Room::new(config, routes, control, wake));
             serve_arrivals(&room, arrivals, end).await;
         })?;
     }
@@ -79,16 +86,17 @@ pub fn start(
     };
     gateway.spawn("gateway-doors".to_owned(), move || async move {
         let open = open_doors(listeners, &callers, &dealer);
-        if let Some(Err(error)) = end.closing.run_until_cancelled(open).await {
+        if let Some(Err(error)) = end.doors.run_until_cancelled(open).await {
             error!(%error, "failed to open the doors");
         }
     })?;
     Ok(gateway)
 }
 
-/// The two ways to end: finish what was begun, and stop.
+/// The ways to end, each of which implies the one before: let nobody in, finish what was begun, and stop.
 #[derive(Clone)]
 struct End {
+    doors: CancellationToken,
     closing: CancellationToken,
     kill: CancellationToken,
 }
@@ -96,8 +104,10 @@ struct End {
 impl Default for End {
     fn default() -> Self {
         let kill = CancellationToken::new();
+        let closing = kill.child_token();
         Self {
-            closing: kill.child_token(),
+            doors: closing.child_token(),
+            closing,
             kill,
         }
     }
@@ -109,9 +119,27 @@ impl Gateway {
         self.local_addr
     }
 
+    /// Leaves new connections to whoever has the same listening sockets, and asks callers to go there: HTTP/1 with the
+    /// next answer, HTTP/2 at once (GOAWAY). The sockets are only closed, not shut down.
+    pub fn stop_accepting(&self) {
+        self.doors.cancel();
+    }
+
+    /// Stops to accept, and ends when all callers have left, at most after `patience`. A connection on which nothing is
+    /// asked is not closed before it was silent as long as any may be: a request may be on its way to us.
+    pub async fn retire(self, patience: Duration) {
+        self.doors.cancel();
+        self.end(patience, LAST_WORDS).await;
+    }
+
     /// Lets nobody in any more, finishes the calls in flight within `grace`, and ends the rest.
     pub async fn shutdown(self, grace: Duration) {
         self.closing.cancel();
+        self.end(grace, Duration::ZERO).await;
+    }
+
+    /// Waits for the threads; after `patience` callers are no more waited for, and after `grace` they are cut off.
+    async fn end(self, patience: Duration, grace: Duration) {
         let threads = self.threads;
         let mut joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -120,6 +148,10 @@ impl Gateway {
                 }
             }
         });
+        if tokio::time::timeout(patience, &mut joined).await.is_ok() {
+            return;
+        }
+        self.closing.cancel();
         if tokio::time::timeout(grace, &mut joined).await.is_ok() {
             return;
         }
@@ -168,6 +200,7 @@ async fn serve_arrivals(room: &Rc<Room>, mut arrivals: mpsc::UnboundedReceiver<A
     // A thread that was held up may not count the rounds that it missed as silence of its callers.
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trim = tokio::time::interval(TRIM_EVERY);
+    let mut news = room.routes.news();
     loop {
         tokio::select! {
             arrival = arrivals.recv() => match arrival {
@@ -178,11 +211,24 @@ async fn serve_arrivals(room: &Rc<Room>, mut arrivals: mpsc::UnboundedReceiver<A
                 None => break, // the doors are closed
             },
             _ = look.tick() => room.watch.look(),
-            _ = trim.tick() => room.pools.trim(&room.routes.load()),
+            _ = trim.tick() => room.pools.trim(),
+            Ok(()) = news.changed() => room.pools.keep_to(&room.routes.peek()),
         }
     }
-    room.watch.close();
     connections.close();
+    room.watch.retire();
+    let leaving = async {
+        loop {
+            tokio::select! {
+                () = connections.wait() => break,
+                _ = look.tick() => room.watch.look(),
+                _ = trim.tick() => room.pools.trim(),
+                Ok(()) = news.changed() => room.pools.keep_to(&room.routes.peek()),
+            }
+        }
+    };
+    end.closing.run_until_cancelled(leaving).await;
+    room.watch.close();
     end.kill.run_until_cancelled(connections.wait()).await;
 }
 

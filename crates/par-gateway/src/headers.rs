@@ -89,6 +89,22 @@ pub(crate) fn asked_deadline(headers: &HeaderMap) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
 }
 
+/// A call that had to wait passes on what is left.
+pub(crate) fn shorten_deadline(
+    headers: &mut HeaderMap,
+    asked: Duration,
+    waited: Duration,
+) -> Result<(), CallError> {
+    let left = asked.saturating_sub(waited);
+    if left.is_zero() {
+        return Err(CallError::DeadlineExceeded(asked));
+    }
+    let left = HeaderValue::try_from(left.as_secs_f64().to_string())
+        .expect("a number is made of header value characters");
+    headers.insert(X_REQUEST_TIMEOUT, left);
+    Ok(())
+}
+
 /// Only WebSocket: any other protocol would let a caller speak to the worker without us (h2c smuggling).
 pub(crate) fn asks_for_websocket<B>(request: &Request<B>) -> bool {
     let headers = request.headers();

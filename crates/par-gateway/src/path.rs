@@ -31,7 +31,7 @@ pub(crate) fn split(path: &str) -> Asked<'_> {
 }
 
 /// A broken escape stays as it is: it belongs to no valid name.
-fn decode(segment: &str) -> Cow<'_, str> {
+pub(crate) fn decode(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
         return Cow::Borrowed(segment);
     }

@@ -17,11 +17,15 @@ pub(crate) struct Pump {
 }
 
 impl Pump {
-    pub(crate) fn new(from: Incoming, to: SendStream<Bytes>) -> Self {
+    /// `first` was already taken from the beginning of `from`.
+    pub(crate) fn new(first: Option<Bytes>, from: Incoming, mut to: SendStream<Bytes>) -> Self {
+        if first.is_some() {
+            to.reserve_capacity(1);
+        }
         Self {
             from,
             to,
-            piece: None,
+            piece: first,
         }
     }
 

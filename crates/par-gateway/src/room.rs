@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use crate::body::ReplyBody;
-use crate::control::{Control, Peer};
+use crate::control::{Control, Peer, Wake};
 use crate::routes::Routes;
 use crate::upstream::Pools;
 use crate::watch::Watch;
@@ -36,6 +36,8 @@ pub struct Config {
     pub threads: usize,
     /// How long a call waits for an agent that is expected soon.
     pub hold: Duration,
+    /// How long a call waits for an agent that it has woken. A deadline of the call's own that is shorter bounds both.
+    pub wake: Duration,
     /// How long a caller may take to send the head of a request, and how long it may say nothing between two.
     pub header_timeout: Duration,
     /// How long a worker may take to accept a connection.
@@ -61,6 +63,7 @@ impl Default for Config {
                 .map_or(1, usize::from)
                 .min(4),
             hold: Duration::from_secs(2),
+            wake: Duration::from_secs(30),
             header_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             call_timeout: Duration::from_secs(60),
@@ -79,11 +82,12 @@ pub(crate) struct Room {
     pub(crate) pools: Pools,
     pub(crate) watch: Watch,
     control: Control,
+    pub(crate) wake: Wake,
     pub(crate) http: http1::Builder,
 }
 
 impl Room {
-    pub(crate) fn new(config: Arc<Config>, routes: Routes, control: Control) -> Self {
+    pub(crate) fn new(config: Arc<Config>, routes: Routes, control: Control, wake: Wake) -> Self {
         let mut http = http1::Builder::new();
         http.header_read_timeout(None) // the watch does it
             .max_headers(config.max_headers)
@@ -95,6 +99,7 @@ impl Room {
             routes,
             pools: Pools::default(),
             control,
+            wake,
             http,
         }
     }

@@ -1,105 +1,90 @@
 //! Where agents are, as published: a snapshot that calls read without a lock, and news of the next one.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 use par_model::{AgentId, ReplicaId};
 use tokio::sync::watch;
+
+use crate::targets::Targets;
 
 /// What a call to an agent meets.
 #[derive(Clone, Debug)]
 pub enum Route {
-    Ready(Arc<Backend>),
+    Ready(Arc<Targets>),
     /// None is ready, but one is expected within moments: calls wait for it.
     Soon,
+    /// Stopped because nobody called: the first call rings, and all wait. The bell stays published until the agent is
+    /// ready, so that those who come later wait as long as the first.
+    Asleep(Arc<Bell>),
     /// The agent is known, and nothing will answer soon.
     Down,
 }
 
-/// One incarnation of an agent. Made once, and published until that incarnation is withdrawn.
-#[derive(Debug)]
-pub struct Backend {
-    replica: ReplicaId,
-    socket: PathBuf,
-    prefix: HeaderValue,
-    in_flight: AtomicUsize,
+/// Wakes an agent, once. Made for each sleep anew.
+#[derive(Debug, Default)]
+pub struct Bell {
+    rung: AtomicBool,
 }
 
-impl Backend {
-    /// `socket` is where the worker of `replica` listens. A path may be used again by a later incarnation only
-    /// after a table without this one was published.
-    pub fn new(agent: &AgentId, replica: ReplicaId, socket: PathBuf) -> Arc<Self> {
-        let prefix = HeaderValue::try_from(format!("/agents/{agent}"))
-            .expect("an agent id is made of header value characters");
-        Arc::new(Self {
-            replica,
-            socket,
-            prefix,
-            in_flight: AtomicUsize::new(0),
-        })
+impl Bell {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
     }
 
-    pub fn replica(&self) -> ReplicaId {
-        self.replica
+    /// Whether a call has come.
+    pub fn has_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
     }
 
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    /// Calls that were given to it and are not yet over, tunnels included.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// The path under which callers reach the agent.
-    pub(crate) fn prefix(&self) -> &HeaderValue {
-        &self.prefix
-    }
-
-    pub(crate) fn begin_call(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+    /// True for the first one only.
+    pub(crate) fn ring(&self) -> bool {
+        !self.has_rung() && !self.rung.swap(true, Ordering::AcqRel)
     }
 }
 
-/// One call that its backend works on, until dropped.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Backend>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// All agents that are deployed. An agent that is missing here is not known.
+/// All agents that are deployed. An agent that is missing here is not known. A copy shares what does not change.
 #[derive(Clone, Debug, Default)]
-pub struct RouteTable(HashMap<AgentId, Route>);
+pub struct RouteTable(HashMap<Arc<str>, Route>);
 
 impl RouteTable {
     pub fn get(&self, agent: &str) -> Option<&Route> {
         self.0.get(agent)
     }
 
-    pub(crate) fn leads(&self, agent: &str, replica: ReplicaId) -> bool {
-        matches!(self.get(agent), Some(Route::Ready(backend)) if backend.replica == replica)
+    pub fn set(&mut self, agent: &AgentId, route: Route) {
+        match self.0.get_mut(agent.as_str()) {
+            Some(known) => *known = route,
+            None => {
+                self.0.insert(agent.as_str().into(), route);
+            }
+        }
     }
 
-    pub(crate) fn leads_to(&self, replica: ReplicaId) -> bool {
-        self.0
-            .values()
-            .any(|route| matches!(route, Route::Ready(backend) if backend.replica == replica))
+    pub fn remove(&mut self, agent: &AgentId) {
+        self.0.remove(agent.as_str());
+    }
+
+    pub(crate) fn leads(&self, agent: &str, replica: ReplicaId) -> bool {
+        let Some(Route::Ready(targets)) = self.get(agent) else {
+            return false;
+        };
+        targets
+            .backends()
+            .any(|backend| backend.replica() == replica)
     }
 }
 
 impl FromIterator<(AgentId, Route)> for RouteTable {
     fn from_iter<I: IntoIterator<Item = (AgentId, Route)>>(routes: I) -> Self {
-        Self(routes.into_iter().collect())
+        let routes = routes.into_iter();
+        Self(
+            routes
+                .map(|(agent, route)| (agent.as_str().into(), route))
+                .collect(),
+        )
     }
 }
 
@@ -123,7 +108,16 @@ impl Routes {
     /// Every call that begins after this returns sees the new table; calls that wait look again.
     pub fn publish(&self, table: RouteTable) {
         self.table.store(Arc::new(table));
+        // See `Backend::begin_call`.
+        fence(Ordering::SeqCst);
         self.news.send_replace(());
+    }
+
+    /// Publishes a changed copy of the table. One at a time: of two at once the later would undo the earlier.
+    pub fn change(&self, change: impl FnOnce(&mut RouteTable)) {
+        let mut table = RouteTable::clone(&self.peek());
+        change(&mut table);
+        self.publish(table);
     }
 
     pub fn load(&self) -> Arc<RouteTable> {

@@ -67,7 +67,7 @@ impl Caller {
             Err(_) => may_leave_http,
         };
         let mut response = answered.unwrap_or_else(|error| refusal::reply(&error));
-        if is_last {
+        if is_last || self.watched.is_retiring() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
@@ -123,7 +123,7 @@ where
 async fn sniffed(stream: &impl Sniff, watched: &Watched) -> Option<io::Result<Protocol>> {
     let mut sniffing = pin!(sniff::protocol(stream));
     poll_fn(|cx| match watched.verdict(cx) {
-        Verdict::Stay => sniffing.as_mut().poll(cx).map(Some),
+        Verdict::Stay | Verdict::Retire => sniffing.as_mut().poll(cx).map(Some),
         Verdict::Finish | Verdict::Leave => Poll::Ready(None),
     })
     .await
@@ -164,7 +164,7 @@ where
                 told = Verdict::Finish;
                 connection.as_mut().graceful_shutdown();
             }
-            Verdict::Stay | Verdict::Finish => {}
+            Verdict::Stay | Verdict::Retire | Verdict::Finish => {}
         }
         connection.as_mut().poll(cx)
     })

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::UnixStream;
 
-use crate::routes::InFlight;
+use crate::backend::InFlight;
 
 /// Bytes on their way, for each direction.
 const BUFFER: usize = 16 << 10;

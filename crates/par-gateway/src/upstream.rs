@@ -19,10 +19,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use par_model::ReplicaId;
+use par_model::{AgentId, ReplicaId};
 use tokio::net::UnixStream;
 
-use crate::routes::{InFlight, RouteTable};
+use crate::backend::{Backend, InFlight};
+use crate::routes::RouteTable;
 use crate::trunk::Trunks;
 
 /// Enough for the calls that come and go at one time; a burst's surplus is closed.
@@ -113,8 +114,8 @@ impl Link {
 }
 
 /// The idle connections to one replica, and those that are shared.
-#[derive(Default)]
 pub(crate) struct Pool {
+    agent: AgentId,
     pub(crate) trunks: Trunks,
     idle: RefCell<Vec<Link>>,
     /// The fewest connections that were idle at any time since the last look: nobody needed those.
@@ -122,6 +123,15 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    fn of(agent: &AgentId) -> Self {
+        Self {
+            agent: agent.clone(),
+            trunks: Trunks::default(),
+            idle: RefCell::default(),
+            unneeded: Cell::default(),
+        }
+    }
+
     /// The worker may have closed it meanwhile: then what is sent comes back unsent.
     pub(crate) fn take(&self) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
@@ -152,14 +162,20 @@ impl Pool {
 pub(crate) struct Pools(RefCell<HashMap<ReplicaId, Rc<Pool>>>);
 
 impl Pools {
-    pub(crate) fn of(&self, replica: ReplicaId) -> Rc<Pool> {
-        Rc::clone(self.0.borrow_mut().entry(replica).or_default())
+    pub(crate) fn of(&self, backend: &Backend) -> Rc<Pool> {
+        let mut pools = self.0.borrow_mut();
+        let pool = pools.entry(backend.replica());
+        Rc::clone(pool.or_insert_with(|| Rc::new(Pool::of(backend.agent()))))
     }
 
-    pub(crate) fn trim(&self, table: &RouteTable) {
+    /// Closes the idle connections to replicas that were withdrawn.
+    pub(crate) fn keep_to(&self, table: &RouteTable) {
         let mut pools = self.0.borrow_mut();
-        pools.retain(|replica, _| table.leads_to(*replica));
-        for pool in pools.values() {
+        pools.retain(|replica, pool| table.leads(pool.agent.as_str(), *replica));
+    }
+
+    pub(crate) fn trim(&self) {
+        for pool in self.0.borrow().values() {
             pool.trim();
         }
     }

@@ -37,14 +37,17 @@ pub(crate) struct Watch {
     /// Rounds that a caller may be silent.
     patience: u32,
     round: Rc<Cell<u32>>,
-    closing: Cell<bool>,
+    /// For those who come.
+    verdict: Cell<Verdict>,
     connections: RefCell<Vec<Weak<Watched>>>,
 }
 
 /// What a connection is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     Stay,
+    /// Answer the next request, and say that it was the last.
+    Retire,
     /// Answer what was asked, then leave.
     Finish,
     Leave,
@@ -98,7 +101,7 @@ impl Watch {
             interval,
             patience: rounds_in(patience, interval),
             round: Rc::default(),
-            closing: Cell::new(false),
+            verdict: Cell::new(Verdict::Stay),
             connections: RefCell::default(),
         }
     }
@@ -121,10 +124,7 @@ impl Watch {
             begun: Cell::default(),
             answer_wait: Cell::default(),
             pulse: Arc::default(),
-            verdict: Cell::new(match self.closing.get() {
-                true => Verdict::Finish,
-                false => Verdict::Stay,
-            }),
+            verdict: Cell::new(self.verdict.get()),
             waker: RefCell::default(),
         });
         self.connections.borrow_mut().push(Rc::downgrade(&watched));
@@ -158,10 +158,19 @@ impl Watch {
             .is_some()
     }
 
+    /// Another process lets callers in from now on: they are asked to go there when they can lose nothing by it.
+    pub(crate) fn retire(&self) {
+        self.tell_all(Verdict::Retire);
+    }
+
     /// Nobody waits for a further request from now on.
     pub(crate) fn close(&self) {
-        self.closing.set(true);
-        self.for_each(|watched| watched.tell(Verdict::Finish));
+        self.tell_all(Verdict::Finish);
+    }
+
+    fn tell_all(&self, verdict: Verdict) {
+        self.verdict.set(verdict);
+        self.for_each(|watched| watched.tell(verdict));
     }
 
     fn for_each(&self, each: impl Fn(&Watched)) {
@@ -173,6 +182,11 @@ impl Watch {
 }
 
 impl Watched {
+    /// Whether the answer to the request at hand is the last one.
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.verdict.get() == Verdict::Retire
+    }
+
     /// What to do now; the task of the connection is woken when that changes.
     pub(crate) fn verdict(&self, cx: &Context<'_>) -> Verdict {
         let mut waker = self.waker.borrow_mut();
@@ -259,7 +273,8 @@ impl Watched {
     }
 
     fn tell(&self, verdict: Verdict) {
-        self.verdict.set(verdict);
+        // Who is to leave need not finish.
+        self.verdict.set(self.verdict.get().max(verdict));
         self.wake();
     }
 

@@ -8,6 +8,8 @@ pub const CALLER: &str = "x-par-caller";
 pub const HOPS: &str = "x-par-hops";
 /// The agent that is asked, in the metadata of a gRPC call; a worker answers for no other.
 pub const AGENT_ID: &str = "x-agent-id";
+/// The session that a call belongs to: all calls of a session go to the replica that has it.
+pub const SESSION_ID: &str = "x-session-id";
 /// The call on whose behalf an agent calls another one over gRPC, said by its own process: an id of the channel.
 pub const PARENT: &str = "x-par-parent";
 /// The call that a gRPC call to an agent's own service is to the agent's process: what it is to name as [`PARENT`].

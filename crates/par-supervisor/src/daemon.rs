@@ -11,6 +11,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use par_gateway::{Config, Gateway, Listeners, Routes};
 use par_lifecycle::{Command, Fleet};
+use par_model::AgentId;
 use par_model::control::CallLimits;
 use par_package::Store;
 use tokio::signal::unix::{SignalKind, signal};
@@ -231,7 +232,8 @@ fn open_gateway(
         call_timeout,
         ..Config::default()
     };
-    par_gateway::start(listeners, config, routes, control, callers)
+    let wake = Arc::new(|_: &AgentId| {}); // no route sleeps so far
+    par_gateway::start(listeners, config, routes, control, callers, wake)
 }
 
 /// Starts the agents that `par.toml` lists, side by side. What cannot be started is said and hinders nobody else.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use par_gateway::{Backend, RouteTable};
+use par_gateway::{Backend, RouteTable, Targets};
 use par_lifecycle::{Action, AgentStatus, Command, Event, Fleet, Refusal, Release, Routes};
 use par_model::control::EndCause;
 use par_model::log::Level;
@@ -212,7 +212,7 @@ impl Driver {
     fn route(&self, route: par_lifecycle::Route) -> par_gateway::Route {
         match route {
             par_lifecycle::Route::Ready(replica) => match self.backends.get(&replica) {
-                Some(backend) => par_gateway::Route::Ready(Arc::clone(backend)),
+                Some(backend) => par_gateway::Route::Ready(Targets::one(Arc::clone(backend))),
                 None => par_gateway::Route::Down,
             },
             par_lifecycle::Route::Soon => par_gateway::Route::Soon,

@@ -5,7 +5,7 @@ use par_gateway::{Config, Route};
 use par_model::headers::MAX_HOPS;
 
 use crate::channel::{Channel, MOMENT, grpc, head, hear};
-use crate::house::{House, rest};
+use crate::house::{House, ready, rest};
 use crate::wire::soon;
 use crate::worker::Worker;
 
@@ -80,7 +80,7 @@ async fn an_agent_that_cannot_be_called_is_told_by_the_code() {
     house.publish([
         ("down", Route::Down),
         ("soon", Route::Soon),
-        ("vanished", Route::Ready(vanished)),
+        ("vanished", ready(&vanished)),
     ]);
     let channel = Channel::to(house.address).await;
     for (agent, outcome) in [
@@ -123,7 +123,7 @@ async fn a_call_to_a_worker_that_just_vanished_is_sent_to_the_next_one() {
         ..Config::default()
     });
     let withdrawn_too_late = house.backend("a", house.socket("vanished"));
-    house.publish([("a", Route::Ready(withdrawn_too_late))]);
+    house.publish([("a", ready(&withdrawn_too_late))]);
     let channel = Channel::to(house.address).await;
     let mut call = channel.begin(grpc("/agents/a/p.S/M", &[])).await;
     call.say("x");

@@ -175,6 +175,21 @@ impl Worker {
         })
     }
 
+    /// Answers with its name, and with what it heard, printed.
+    pub(crate) fn grpc_named(socket: &Path, name: &'static str) -> Self {
+        Self::grpc(socket, move |request, mut respond| async move {
+            let mut body = request.into_body();
+            let mut heard = String::new();
+            while let Some(piece) = hear(&mut body).await {
+                heard.push_str(&piece);
+            }
+            let text = format!("{name} {}", heard.escape_debug());
+            let mut answer = respond.send_response(head(), false).expect("a head");
+            answer.send_data(Bytes::from(text), false).expect("sent");
+            answer.send_trailers(well()).expect("an end");
+        })
+    }
+
     /// Answers with the target and the metadata that it was given.
     pub(crate) fn grpc_mirror(socket: &Path) -> Self {
         Self::grpc(socket, |request, mut respond| async move {

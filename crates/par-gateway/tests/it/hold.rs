@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use par_gateway::{Config, Route};
 use tokio::task::JoinSet;
 
-use crate::house::House;
+use crate::house::{House, ready};
 use crate::wire::{get, soon};
 use crate::worker::Worker;
 
@@ -82,7 +82,7 @@ async fn health_is_never_held() {
 async fn a_call_to_a_worker_that_just_vanished_waits_for_the_next_one() {
     let house = patient();
     let withdrawn_too_late = house.backend("a", house.socket("vanished"));
-    house.publish([("a", Route::Ready(withdrawn_too_late))]);
+    house.publish([("a", ready(&withdrawn_too_late))]);
     let call = tokio::spawn(get(house.address, "/agents/a/x"));
     let _worker = Worker::named(&house.socket("a"), "the next one");
     house.publish_a();

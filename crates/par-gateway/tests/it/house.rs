@@ -3,15 +3,16 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Full};
 use par_gateway::{
-    Backend, Callers, Config, Control, Gateway, Listeners, Peer, Route, RouteTable, Routes, start,
+    Backend, Callers, Config, Control, Gateway, Listeners, Peer, Route, RouteTable, Routes,
+    Targets, Wake, start,
 };
 use par_model::{AgentId, ReplicaId};
 use tempfile::TempDir;
@@ -25,6 +26,7 @@ pub(crate) struct House {
     pub(crate) address: SocketAddr,
     folder: TempDir,
     replicas: AtomicU64,
+    wakes: Arc<Mutex<Vec<AgentId>>>,
 }
 
 impl House {
@@ -39,21 +41,35 @@ impl House {
     }
 
     pub(crate) fn with_callers(config: Config, callers: Callers) -> Self {
+        let public = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on(public, config, callers)
+    }
+
+    pub(crate) fn on(public: TcpListener, config: Config, callers: Callers) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let wakes = Arc::new(Mutex::new(Vec::new()));
+        let woken = Arc::clone(&wakes);
+        let wake: Wake = Arc::new(move |agent| woken.lock().expect("whole").push(agent.clone()));
         let routes = Routes::default();
         let listeners = Listeners {
-            public: TcpListener::bind("127.0.0.1:0").expect("a free port"),
+            public,
             internal: Some(UnixListener::bind(folder.path().join("internal")).expect("a socket")),
         };
         let gateway =
-            start(listeners, config, routes.clone(), control(), callers).expect("a gateway");
+            start(listeners, config, routes.clone(), control(), callers, wake).expect("a gateway");
         Self {
             address: gateway.local_addr(),
             gateway,
             routes,
             folder,
             replicas: AtomicU64::new(1),
+            wakes,
         }
+    }
+
+    /// Who was woken, each time that one was.
+    pub(crate) fn woken(&self) -> Vec<AgentId> {
+        self.wakes.lock().expect("whole").clone()
     }
 
     pub(crate) fn internal_door(&self) -> PathBuf {
@@ -81,9 +97,14 @@ impl House {
     /// Agent `a` is ready on the socket `a`.
     pub(crate) fn publish_a(&self) -> Arc<Backend> {
         let backend = self.backend("a", self.socket("a"));
-        self.publish([("a", Route::Ready(Arc::clone(&backend)))]);
+        self.publish([("a", ready(&backend))]);
         backend
     }
+}
+
+/// One replica, which takes all calls.
+pub(crate) fn ready(backend: &Arc<Backend>) -> Route {
+    Route::Ready(Targets::one(Arc::clone(backend)))
 }
 
 pub(crate) fn agent(name: &str) -> AgentId {

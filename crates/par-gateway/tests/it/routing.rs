@@ -7,7 +7,7 @@ use par_gateway::Route;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::house::{House, rest};
+use crate::house::{House, ready, rest};
 use crate::wire::{Wire, get, soon};
 use crate::worker::{Worker, full, read_head};
 
@@ -167,8 +167,8 @@ async fn no_call_reaches_another_agent_when_sockets_change_hands() {
         let (a, b) = (house.socket(a), house.socket(b));
         let workers = [Worker::named(&a, "I am a"), Worker::named(&b, "I am b")];
         house.publish([
-            ("a", Route::Ready(house.backend("a", a.clone()))),
-            ("b", Route::Ready(house.backend("b", b.clone()))),
+            ("a", ready(&house.backend("a", a.clone()))),
+            ("b", ready(&house.backend("b", b.clone()))),
         ]);
         let enough = answered.load(Ordering::SeqCst) + 100;
         soon(async {

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::channel::{Answered, Channel, grpc, head, well};
-use crate::house::{House, rest};
+use crate::house::{House, ready, rest};
 use crate::wire::soon;
 use crate::worker::Worker;
 
@@ -155,7 +155,7 @@ async fn calls_in_flight_outlive_the_route_to_their_replica() {
     soon(asked.recv()).await.expect("asked");
     let _successor = Worker::grpc_echo(&house.socket("b"));
     let new = house.backend("a", house.socket("b"));
-    house.publish([("a", Route::Ready(new))]);
+    house.publish([("a", ready(&new))]);
     let answered = ask(&channel).await;
     assert_eq!((answered.outcome(), &*answered.body), (("0", ""), "x"));
     assert_eq!(old.in_flight(), 1);
