@@ -37,6 +37,8 @@ pub struct WorkerSpec {
     pub control: Option<PathBuf>,
     /// What whoever adopts the worker has to know.
     pub secret: Secret,
+    /// `NAME=value`, in the environment of the agent's processes, by which they are found wherever they went.
+    pub mark: String,
     /// How long the worker goes on without a supervisor.
     pub outlive: Duration,
     /// How long nobody may call the agent until that is reported; never, if it has none.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::children::is_ours;
+use crate::processes::process_table;
 use crate::tree::{kill, reap};
 
 /// Kills all below `root`, and not `root` itself, until none is left, for at most `limit`.
@@ -26,6 +27,18 @@ pub async fn end_orphans_of(root: u32, mark: &str, limit: Duration) {
             .collect();
         let below = orphans.iter().flat_map(|pid| descendants(*pid));
         living(&orphans.iter().copied().chain(below).collect::<Vec<_>>())
+    })
+    .await;
+}
+
+/// Kills whatever has `mark`, `NAME=value`, in the environment that it began with, and all below it, whoever it is a
+/// child of by now. A look at all processes of the machine: for what an earlier life may have left.
+pub async fn end_marked(mark: &str, limit: Duration) {
+    end(limit, || {
+        let marked = process_table().into_iter().map(|process| process.pid);
+        let marked: Vec<u32> = marked.filter(|pid| has_mark(*pid, mark)).collect();
+        let below = marked.iter().flat_map(|pid| descendants(*pid));
+        living(&marked.iter().copied().chain(below).collect::<Vec<_>>())
     })
     .await;
 }

@@ -8,6 +8,7 @@
 //! and where it is asked for a `/tmp` of its own ([`Confined`] says whether). What does not hold yet, namespaces, cgroups, Landlock and seccomp, is said by [`protections`].
 
 mod agent;
+mod birth;
 mod children;
 mod confine;
 mod descendants;
@@ -22,9 +23,12 @@ mod tree;
 mod usage;
 
 pub use agent::{AgentCommand, AgentProcess, confined, spawn_agent, try_private_tmp};
+pub use birth::Birth;
 pub use children::reap_orphans;
 pub use confine::{Confined, Confinement, confine};
-pub use descendants::{end_descendants, end_orphans_of, proportional_bytes, resident_bytes};
+pub use descendants::{
+    end_descendants, end_marked, end_orphans_of, proportional_bytes, resident_bytes,
+};
 pub use exit::{end_cause, signal_name};
 pub use own::{name_process, spawn_own, spawn_worker};
 pub use private_tmp::PrivateTmp;

@@ -146,6 +146,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         socket: None,
         control: None,
         secret: Secret(String::new()),
+        mark: String::new(),
         outlive: Duration::ZERO,
         idle_timeout: None,
         supervisor_socket: None,

@@ -31,6 +31,9 @@ pub(crate) fn variables(
     ] {
         all.entry(name.to_owned()).or_insert(value);
     }
+    if let Some((name, value)) = spec.mark.split_once('=') {
+        all.insert(name.to_owned(), value.to_owned());
+    }
     (all, warnings)
 }
 
