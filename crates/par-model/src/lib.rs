@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod control;
+pub mod event;
 pub mod failure;
 pub mod grpc;
 pub mod headers;

@@ -1,0 +1,265 @@
+//! What is wanted, and what happened, kept in one SQLite file.
+//!
+//! ```text
+//! {state}/par.db            agents, releases, workers of this life, events          0600
+//! {state}/par.db-wal        its log, while it is open
+//! {state}/par.db.last-good  a copy of what is wanted, from when it was last opened
+//! {state}/secrets/          one file a release                                      0700, files 0600
+//! ```
+//!
+//! Nobody outside sees SQL: one reads, commits against the revision that was read, and records events. A commit holds
+//! when it returns; after a power cut at any moment the file is as it was after some commit, and no earlier one than the
+//! last that returned. Nothing depends on the clock. All calls block.
+
+mod commit;
+mod error;
+mod file;
+mod kept;
+mod rows;
+mod schema;
+mod secrets;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use par_model::AgentId;
+use par_model::event::NewEvent;
+use rusqlite::{Connection, TransactionBehavior, params_from_iter};
+
+pub use error::{Cause, StoreError, WayBack};
+pub use kept::{
+    Canary, Change, EventFilter, Incarnation, KeptAgent, KeptEvent, KeptRelease, NewRelease,
+    Outcome, Revision, Wanted, Wish,
+};
+pub use secrets::{KeptSecrets, Secrets, SecretsUnusable};
+
+use file::Place;
+use secrets::SecretsFolder;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The oldest go first.
+    pub events: u64,
+    /// Of one agent; those in use stay in any case.
+    pub releases: u32,
+    /// Of the state file.
+    pub bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            events: 100_000,
+            releases: 20,
+            bytes: 4 << 30,
+        }
+    }
+}
+
+/// An open state file; nobody else can open it meanwhile.
+pub struct Store {
+    place: Place,
+    secrets: SecretsFolder,
+    bounds: Bounds,
+    life: u64,
+    connection: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens the state file of a folder, or makes it. Whatever is wrong with it is found before anything is changed.
+    pub fn open(folder: &Path, bounds: Bounds) -> Result<Self, StoreError> {
+        let place = Place::within(folder);
+        let connection = place.connect()?;
+        let failed = place.failed("prepare");
+        bound_pages(&connection, bounds.bytes).map_err(failed)?;
+        let life = rows::count(&connection, "life").map_err(failed)?;
+        let secrets = SecretsFolder::open(place.secrets())
+            .map_err(|error| place.io_failed("keep secrets beside", error))?;
+        let in_use = rows::secrets_files(&connection, None).map_err(failed)?;
+        if let Err(error) = secrets.sweep(&in_use) {
+            tracing::warn!(%error, "failed to sweep the secrets of releases that are gone");
+        }
+        let store = Self {
+            place,
+            secrets,
+            bounds,
+            life,
+            connection: Mutex::new(connection),
+        };
+        if let Err(error) = store.keep_copy() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to copy the state file; it is open all the same"
+            );
+        }
+        Ok(store)
+    }
+
+    /// How often the file was opened, this time included.
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    pub fn revision(&self) -> Result<Revision, StoreError> {
+        rows::revision(&self.connection()).map_err(self.place.failed("read"))
+    }
+
+    /// All that is wanted, by name.
+    pub fn agents(&self) -> Result<Vec<KeptAgent>, StoreError> {
+        let connection = self.connection();
+        let read = || {
+            let mut releases = rows::all_releases(&connection, &self.secrets)?;
+            let mut agents = rows::agents(&connection)?;
+            for agent in &mut agents {
+                agent.releases = releases.remove(&agent.agent).unwrap_or_default();
+            }
+            Ok(agents)
+        };
+        read().map_err(self.place.failed("read"))
+    }
+
+    pub fn agent(&self, name: &AgentId) -> Result<Option<KeptAgent>, StoreError> {
+        let connection = self.connection();
+        let read = || {
+            let Some(mut agent) = rows::agent_named(&connection, name)? else {
+                return Ok(None);
+            };
+            agent.releases = rows::releases(&connection, &self.secrets, name)?;
+            Ok(Some(agent))
+        };
+        read().map_err(self.place.failed("read"))
+    }
+
+    /// The workers that this life, or an earlier one, has started and not yet seen ending; oldest first.
+    pub fn incarnations(&self) -> Result<Vec<Incarnation>, StoreError> {
+        rows::incarnations(&self.connection()).map_err(self.place.failed("read"))
+    }
+
+    /// Makes all changes, or none if one of them cannot be or somebody else has made changes since `expected`.
+    pub fn commit(&self, expected: Revision, changes: &[Change]) -> Result<Revision, StoreError> {
+        let mut connection = self.connection();
+        commit::commit(
+            &self.place,
+            &self.secrets,
+            self.bounds.releases,
+            &mut connection,
+            expected,
+            changes,
+        )
+    }
+
+    /// Keeps events, in this order; the oldest of too many go. Answers with them and their numbers.
+    pub fn record(&self, events: Vec<NewEvent>) -> Result<Vec<KeptEvent>, StoreError> {
+        let failed = self.place.failed("write events to");
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        let mut kept = Vec::with_capacity(events.len());
+        for event in events {
+            let id = rows::add_event(&transaction, &event).map_err(failed)?;
+            kept.push(KeptEvent { id, event });
+        }
+        if let Some(last) = kept.last() {
+            let gone = last.id.saturating_sub(self.bounds.events);
+            transaction
+                .execute("DELETE FROM events WHERE id <= ?1", [gone])
+                .map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)?;
+        Ok(kept)
+    }
+
+    /// The oldest `limit` events that are meant, oldest first: those who read on ask for those after the last.
+    pub fn oldest_events(
+        &self,
+        filter: &EventFilter,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, StoreError> {
+        self.events(filter, limit, "ASC")
+    }
+
+    /// The newest `limit` events that are meant, newest first.
+    pub fn newest_events(
+        &self,
+        filter: &EventFilter,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, StoreError> {
+        self.events(filter, limit, "DESC")
+    }
+
+    fn events(
+        &self,
+        filter: &EventFilter,
+        limit: usize,
+        order: &str,
+    ) -> Result<Vec<KeptEvent>, StoreError> {
+        let agents = vec!["?"; filter.agents.len()].join(", ");
+        let meant = match filter.agents.is_empty() {
+            true => String::new(),
+            false => format!("AND agent IN ({agents})"),
+        };
+        let query = format!(
+            "SELECT * FROM events WHERE id > ? AND at_ms >= ? {meant} ORDER BY id {order} LIMIT ?"
+        );
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX).into();
+        let mut values: Vec<rusqlite::types::Value> = vec![
+            number(filter.after.unwrap_or(0)),
+            number(filter.since_ms.unwrap_or(0)),
+        ];
+        values.extend(filter.agents.iter().map(|agent| agent.to_string().into()));
+        values.push(number(limit as u64));
+        let connection = self.connection();
+        let read = || {
+            connection
+                .prepare(&query)?
+                .query_map(params_from_iter(values), rows::event)?
+                .collect::<Result<_, _>>()
+        };
+        read().map_err(self.place.failed("read events of"))
+    }
+
+    /// The number of the last event that this reader is done with; 0 if it has never said so.
+    pub fn position(&self, reader: &str) -> Result<u64, StoreError> {
+        let query = "SELECT ifnull((SELECT event FROM positions WHERE reader = ?1), 0)";
+        self.connection()
+            .query_row(query, [reader], |row| row.get(0))
+            .map_err(self.place.failed("read"))
+    }
+
+    /// Notes how far readers have come.
+    pub fn set_positions(&self, positions: &BTreeMap<String, u64>) -> Result<(), StoreError> {
+        let failed = self.place.failed("write");
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(failed)?;
+        for (reader, event) in positions {
+            transaction
+                .execute(
+                    "INSERT OR REPLACE INTO positions (reader, event) VALUES (?1, ?2)",
+                    (reader, event),
+                )
+                .map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    /// Copies what is wanted to `par.db.last-good`. Happens when a store is opened; after much has changed, again.
+    pub fn keep_copy(&self) -> Result<(), StoreError> {
+        self.place.keep_copy(&self.connection())
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A thread that panicked has taken its transaction with it: the connection is whole.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bound_pages(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    let page: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let most = (bytes / page).clamp(1, u64::from(u32::MAX - 1));
+    connection.pragma_update_and_check(None, "max_page_count", most, |_| Ok(()))
+}
