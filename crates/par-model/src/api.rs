@@ -50,6 +50,20 @@ pub struct SpawnOptions {
     pub backoff_multiplier: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_restart_delay_seconds: Option<f64>,
+    /// Restarts within `restart_period_seconds`, however stable the times between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_restarts_in_period: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_period_seconds: Option<f64>,
+    /// Processes that serve the agent side by side; those it has, if it is known, else one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Frozen when nobody has called it for this long; never, unless it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<f64>,
+    /// Stopped when it has been frozen for this long: 600, unless it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_stop_seconds: Option<f64>,
 }
 
 /// The field `options` of `POST /supervisor/deploy`; the field `file` with the package's bytes follows it.
@@ -64,6 +78,12 @@ pub struct DeployOptions {
     /// Above everything the package sets, below the runtime's own variables.
     #[serde(default)]
     pub env_vars: BTreeMap<String, String>,
+    /// Like `env_vars` and above them, but kept apart, readable by the owner only, and never shown.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    /// The new release starts beside the running one and gets this share of the calls, until it is promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_percent: Option<f64>,
     #[serde(flatten)]
     pub options: SpawnOptions,
 }
@@ -105,6 +125,9 @@ pub struct SupervisorStatus {
     pub processes: BTreeMap<String, ProcessStatus>,
     /// Ids of the agents that take calls now.
     pub routes: Vec<String>,
+    /// Why what is wanted could not be kept lately: it holds only until the supervisor ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaved: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -134,6 +157,111 @@ pub struct ProcessStatus {
     pub restart_in: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// What is not there because nobody calls: the next call brings it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleState>,
+    /// The number of the release that takes the calls.
+    #[serde(default)]
+    pub release: u32,
+    /// How many replicas are wanted.
+    #[serde(default)]
+    pub replicas: u32,
+    /// All that lives or could, of whichever release.
+    #[serde(default)]
+    pub instances: Vec<ReplicaStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
+    /// A release that is coming in, or the last one that did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IdleState {
+    /// Its processes are held still.
+    Frozen,
+    Stopped,
+}
+
+/// One replica of an agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaStatus {
+    /// Which of the replicas of its release, from zero.
+    pub slot: u32,
+    pub release: u32,
+    /// The incarnation; never the same twice.
+    pub replica: Option<u64>,
+    pub state: ProcessState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleState>,
+    pub port: Option<u16>,
+    pub grpc_port: Option<u16>,
+    /// The worker's.
+    pub pid: Option<u32>,
+    pub agent_pid: Option<u32>,
+    /// Seconds since it became ready.
+    pub uptime: Option<f64>,
+    pub restart_count: u32,
+    pub error: Option<String>,
+}
+
+/// A release that gets a share of the calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CanaryStatus {
+    pub release: u32,
+    /// Of the calls, of 100.
+    pub percent: f64,
+    /// It has answered, and takes its share.
+    pub ready: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutStatus {
+    pub release: u32,
+    /// Why it was let go; absent while it comes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// `GET /supervisor/agents/{id}/releases`, newest first
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseInfo {
+    pub release: u32,
+    pub package_id: String,
+    pub package_digest: String,
+    /// RFC 3339
+    pub created_at: String,
+    /// `pending`, `live`, `superseded` or `failed`
+    pub outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// It takes the calls.
+    pub current: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_percent: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Names of the variables it was given.
+    pub env: Vec<String>,
+    /// Names of the secrets it was given.
+    pub secrets: Vec<String>,
+    #[schema(value_type = Object)]
+    pub options: SpawnOptions,
+}
+
+/// `POST /supervisor/agents/{id}/scale`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Scale {
+    pub replicas: u32,
+}
+
+/// `POST /supervisor/agents/{id}/rollback`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rollback {
+    /// Without one: the canary is let go, or the last release before the current one that was live comes back.
+    #[serde(default)]
+    pub release: Option<u32>,
 }
 
 /// Of the agent's whole tree of processes, worker included.
@@ -262,6 +390,25 @@ pub struct Deployed {
     pub grpc_port: u16,
     /// The path on the supervisor to call, such as `/agents/hello/invoke`.
     pub invoke_path: String,
+    /// The number of the new release.
+    #[serde(default)]
+    pub release: u32,
+    /// Its share of the calls, of 100, if it is a canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_percent: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// `POST /supervisor/upgrade`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UpgradeRequest {
+    /// The absolute path of the binary that is to go on, on the supervisor's machine.
+    pub binary: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Upgraded {
+    /// The supervisor's process from now on.
+    pub pid: u32,
 }

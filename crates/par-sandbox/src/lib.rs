@@ -30,7 +30,7 @@ pub use descendants::{
     end_descendants, end_marked, end_orphans_of, proportional_bytes, resident_bytes,
 };
 pub use exit::{end_cause, signal_name};
-pub use own::{name_process, spawn_own, spawn_worker};
+pub use own::{name_process, spawn_own, spawn_successor, spawn_worker};
 pub use private_tmp::PrivateTmp;
 pub use processes::{ProcessEntry, process_table};
 pub use share::limit_process;

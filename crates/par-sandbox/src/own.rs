@@ -3,6 +3,7 @@
 use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
@@ -38,6 +39,18 @@ pub fn spawn_own(arguments: &[&OsStr]) -> io::Result<Child> {
         .stdout(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
+    start(&mut command)
+}
+
+/// Starts `binary` with our own arguments, environment and output, and `variable` set, to go on where we end. Its standard
+/// input is `socket`.
+pub fn spawn_successor(binary: &Path, socket: OwnedFd, variable: &str) -> io::Result<Child> {
+    let mut command = Command::new(binary);
+    command
+        .arg0("par")
+        .args(std::env::args_os().skip(1))
+        .env(variable, "1")
+        .stdin(socket);
     start(&mut command)
 }
 

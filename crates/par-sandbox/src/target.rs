@@ -1,7 +1,7 @@
 //! A process that can be signalled without hitting another one that got its number later.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -34,8 +34,12 @@ impl Target {
     }
 
     /// Waits until it has ended.
+    #[expect(
+        deprecated,
+        reason = "unsound only for a type that lets go of its descriptor; an `OwnedFd` does not"
+    )]
     pub async fn ended(&self) -> io::Result<()> {
-        let watched = AsyncFd::with_interest(self.0.as_fd(), Interest::READABLE)?;
+        let watched = AsyncFd::with_interest(self.0.try_clone()?, Interest::READABLE)?;
         watched.readable().await?.retain_ready();
         Ok(())
     }

@@ -8,6 +8,10 @@ use std::time::Duration;
 use par_lifecycle::{Deployment, Release};
 use par_model::api::SpawnOptions;
 use par_model::{AgentId, PackageDigest, RestartPolicy};
+use par_store::Secrets;
+
+/// Frozen for this long, an idle agent is stopped, unless its deployment says otherwise.
+const USUAL_IDLE_STOP: Duration = Duration::from_secs(600);
 
 /// All that a deployment was given. Has no `Debug`: environment values may be secrets.
 #[derive(Clone)]
@@ -19,10 +23,23 @@ pub(crate) struct Made {
     /// Where it is unpacked.
     pub(crate) package: PathBuf,
     pub(crate) env: BTreeMap<String, String>,
+    /// Above `env`, and kept apart from everything else.
+    pub(crate) secrets: Secrets,
     pub(crate) options: SpawnOptions,
+    /// Such as `rollback to 3`.
+    pub(crate) note: Option<String>,
+    /// Why it cannot be started: something of it is gone.
+    pub(crate) unusable: Option<String>,
 }
 
 impl Made {
+    /// What the agent's environment gets from its deployer.
+    pub(crate) fn variables(&self) -> BTreeMap<String, String> {
+        let mut all = self.env.clone();
+        all.extend(self.secrets.0.clone());
+        all
+    }
+
     /// Most bytes of private memory for each process of the agent.
     pub(crate) fn memory_limit(&self) -> Option<u64> {
         self.options
@@ -30,7 +47,27 @@ impl Made {
             .map(|megabytes| megabytes.saturating_mul(1 << 20))
     }
 
-    pub(crate) fn restart_policy(&self) -> RestartPolicy {
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        let seconds = self.options.idle_timeout_seconds?;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    /// `replicas`: those of an agent whose deployer did not say how many.
+    pub(crate) fn deployment(&self, release: Release, replicas: u32) -> Deployment {
+        let stop = match self.options.idle_stop_seconds {
+            Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+            None => Some(USUAL_IDLE_STOP),
+        };
+        Deployment {
+            release,
+            replicas: self.options.replicas.unwrap_or(replicas).max(1),
+            restart: self.restart_policy(),
+            start_timeout: None,
+            stop_when_frozen_for: stop.filter(|_| self.idle_timeout().is_some()),
+        }
+    }
+
+    fn restart_policy(&self) -> RestartPolicy {
         let usual = RestartPolicy::default();
         let options = &self.options;
         let seconds = |given: Option<f64>, usual| {
@@ -44,6 +81,10 @@ impl Made {
             delay: seconds(options.restart_delay_seconds, usual.delay),
             multiplier: options.backoff_multiplier.unwrap_or(usual.multiplier),
             max_delay: seconds(options.max_restart_delay_seconds, usual.max_delay),
+            most_in_period: options
+                .max_restarts_in_period
+                .unwrap_or(usual.most_in_period),
+            period: seconds(options.restart_period_seconds, usual.period),
         }
     }
 
@@ -60,46 +101,44 @@ impl Made {
     }
 }
 
+/// The releases that may have to be started.
 #[derive(Default)]
 pub(crate) struct Catalog {
-    made: BTreeMap<Release, Arc<Made>>,
-    last: u64,
+    made: BTreeMap<(AgentId, Release), Arc<Made>>,
+    last: HashMap<AgentId, Release>,
 }
 
 impl Catalog {
-    pub(crate) fn add(&mut self, made: Made) -> (Release, Deployment) {
-        self.last += 1;
-        let release = Release(self.last);
-        let deployment = Deployment {
-            release,
-            restart: made.restart_policy(),
-            start_timeout: None,
-        };
-        self.made.insert(release, Arc::new(made));
-        (release, deployment)
+    /// The number of a new release of an agent.
+    pub(crate) fn next(&mut self, agent: &AgentId) -> Release {
+        let last = self.last.entry(agent.clone()).or_insert(Release(0));
+        last.0 += 1;
+        *last
     }
 
-    pub(crate) fn get(&self, release: Release) -> Option<&Arc<Made>> {
-        self.made.get(&release)
+    /// Numbers up to this one were given by an earlier supervisor.
+    pub(crate) fn begin_after(&mut self, agent: &AgentId, last: Release) {
+        self.last.insert(agent.clone(), last);
     }
 
-    pub(crate) fn remove(&mut self, release: Release) {
-        self.made.remove(&release);
+    pub(crate) fn add(&mut self, release: Release, made: Arc<Made>) {
+        self.made.insert((made.agent.clone(), release), made);
     }
 
-    /// Keeps of every agent that `is_known` its newest release, which may not have begun yet, and those in use.
-    pub(crate) fn keep(
-        &mut self,
-        is_known: impl Fn(&AgentId) -> bool,
-        in_use: impl Fn(Release) -> bool,
-    ) {
-        let newest: HashMap<AgentId, Release> = self
-            .made
-            .iter()
-            .map(|(release, made)| (made.agent.clone(), *release))
-            .collect();
-        self.made.retain(|release, made| {
-            is_known(&made.agent) && (newest.get(&made.agent) == Some(release) || in_use(*release))
+    pub(crate) fn get(&self, agent: &AgentId, release: Release) -> Option<&Arc<Made>> {
+        self.made.get(&(agent.clone(), release))
+    }
+
+    /// Keeps of an agent what is in use, and what is not known to the fleet yet.
+    pub(crate) fn keep(&mut self, agent: &AgentId, in_use: impl Fn(Release) -> bool) {
+        let newest = self.last.get(agent).copied();
+        self.made.retain(|(other, release), _| {
+            other != agent || Some(*release) == newest || in_use(*release)
         });
+    }
+
+    pub(crate) fn forget(&mut self, agent: &AgentId) {
+        self.last.remove(agent);
+        self.made.retain(|(other, _), _| other != agent);
     }
 }

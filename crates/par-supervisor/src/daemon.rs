@@ -1,32 +1,37 @@
-//! `par up`: puts the rooms together, serves, and ends in order.
+//! `par up`: puts the rooms together, serves, and ends in order, or gives its place to another process.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use par_gateway::{Config, Gateway, Listeners, Routes};
-use par_lifecycle::{Command, Fleet};
+use par_lifecycle::Command;
 use par_model::AgentId;
 use par_model::control::CallLimits;
 use par_package::Store;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, LocalSet};
 use tower::ServiceExt as _;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::api::{Api, Deployments, Intake, Outcome, outcome_of, router};
-use crate::catalog::Made;
-use crate::config::{FileAgent, GRPC_OFFSET, Settings};
-use crate::driver::Driver;
-use crate::effects::{Effects, Ground};
+use crate::api::{Api, Deployments, Intake, router};
+use crate::config::{GRPC_OFFSET, Settings};
+use crate::driver::{Driver, Remains};
+use crate::effects::Ground;
+use crate::handover::{Inheritance, Successor};
+use crate::keeper::Keeper;
+use crate::listed;
 use crate::logs::LogStore;
-use crate::message::{Control, Message, Running};
+use crate::message::{Control, Message};
+use crate::notify::notify;
+use crate::plane;
+use crate::publisher::Publisher;
+use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::state::{StateError, StateFolder};
 
@@ -49,8 +54,12 @@ pub enum StartError {
     },
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Kept(#[from] par_store::StoreError),
     #[error("failed to open the package store")]
     Store(#[source] par_package::PackageError),
+    #[error("failed to take over from the supervisor before us")]
+    TakeOver(#[source] io::Error),
     #[error("failed to start")]
     Io(#[from] io::Error),
 }
@@ -62,97 +71,310 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Serves until the first signal, then ends in order; a second signal ends what is left at once.
 pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(), StartError> {
     par_sandbox::adopt_orphans()?;
-    let address = SocketAddr::new(settings.host, settings.port);
-    let public =
-        TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
-    let state = StateFolder::open(&settings.state)?;
-    let internal = UnixListener::bind(state.supervisor_socket())?;
+    let inheritance = Inheritance::of_this_process().map_err(StartError::TakeOver)?;
+    let (public, lock, predecessor) = match inheritance {
+        Some(inheritance) => {
+            let public = inheritance.public.try_clone()?;
+            let lock = inheritance.lock.try_clone()?;
+            (public, Some(lock), Some(inheritance))
+        }
+        None => (listen(&settings)?, None, None),
+    };
+    let state = StateFolder::open(&settings.state, lock)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let daemon = Daemon {
         settings,
-        state,
         public,
-        internal,
+        predecessor,
     };
-    let served = LocalSet::new().block_on(&runtime, daemon.serve(announce));
+    let served = LocalSet::new().block_on(&runtime, daemon.serve(state, announce));
     // What is still being deleted keeps nobody waiting: the next life goes on with it.
     runtime.shutdown_background();
     served
 }
 
+fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::new(settings.host, settings.port);
+    TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })
+}
+
+/// Workers, and the agents in them, reach us under a name that stays the same from supervisor to supervisor.
+fn listen_inside(state: &StateFolder) -> io::Result<UnixListener> {
+    let socket = state.supervisor_socket();
+    let new = socket.with_extension("new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new)?;
+    std::fs::rename(new, socket)?;
+    Ok(listener)
+}
+
 struct Daemon {
     settings: Settings,
-    state: StateFolder,
     public: TcpListener,
-    internal: UnixListener,
+    predecessor: Option<Inheritance>,
+}
+
+/// What ends a supervisor.
+enum End {
+    Signal,
+    /// Another process serves.
+    HandedOver(Successor),
 }
 
 impl Daemon {
-    async fn serve(self, announce: impl FnOnce(&Announcement)) -> Result<(), StartError> {
+    async fn serve(
+        self,
+        state: StateFolder,
+        announce: impl FnOnce(&Announcement),
+    ) -> Result<(), StartError> {
         // Heard from the first moment on: a signal that comes early is not lost.
         let mut signals = Signals::listen()?;
         // Until the end of the runtime.
         tokio::task::spawn_local(par_sandbox::reap_orphans()?);
         let Self {
             settings,
-            state,
             public,
-            internal,
+            predecessor,
         } = self;
-        let local = public.local_addr()?;
         let announcement = Announcement {
-            url: url_of(local),
+            url: url_of(public.local_addr()?),
             pid: std::process::id(),
             state: state.root().to_owned(),
         };
+        let root = state.root().to_owned();
+        let store = Arc::new(par_store::Store::open(&root, par_store::Bounds::default())?);
+        let first_replica = plane::first_replica(&store);
+        let (keeper, writing) = Keeper::new(store);
+        tokio::task::spawn_local(writing);
         let intake = Intake::new(
             Store::open(&state.packages()).map_err(StartError::Store)?,
             state.uploads(),
         );
+        let internal = listen_inside(&state)?;
         let sockets = state.supervisor_socket().with_file_name("");
         let (messages, mailbox) = mpsc::channel(WAITING_MESSAGES);
+        let (wakes_in, wakes) = mpsc::unbounded_channel();
         let (snapshots_in, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let logs = Arc::new(LogStore::default());
-        let control = Control::new(messages.clone(), snapshots, Arc::clone(&logs));
-        let routes = Routes::default();
-        let ground = ground(&settings, state, &announcement, logs, messages);
-        let mut effects = Effects::new(ground);
-        effects.sweep();
-        let driver = Driver::new(
-            Fleet::new(fleet_settings(&settings)),
-            mailbox,
-            effects,
-            routes.clone(),
-            snapshots_in,
+        let control = Control::new(
+            messages.clone(),
+            snapshots,
+            Arc::clone(&logs),
+            keeper.clone(),
         );
-        let driving = tokio::task::spawn_local(driver.run());
+        let routes = Routes::default();
+        let ground = ground(&settings, state, &announcement, logs, messages.clone());
+        let mut house = House {
+            ground: Rc::clone(&ground),
+            settings: settings.clone(),
+            keeper,
+            messages,
+            control: control.clone(),
+            first_replica,
+        };
+        let remains = Remains {
+            publisher: Publisher::new(routes.clone(), snapshots_in),
+            mailbox,
+            wakes,
+        };
+        let driver = house.drive(remains).await?;
+        let mut driving = Some(tokio::task::spawn_local(driver.run()));
+        let (upgrades, mut asked) = mpsc::channel(1);
         let api = Arc::new(Api {
             control: control.clone(),
             intake: intake.clone(),
             host: settings.host,
             deployments: Deployments::default(),
             sockets,
+            upgrades,
         });
         let gateway = open_gateway(
             Listeners {
-                public,
+                public: public.try_clone()?,
                 internal: Some(internal),
             },
             routes,
             api,
             &control,
             settings.call_timeout,
+            wakes_in,
         )?;
         announce(&announcement);
+        if let Some(predecessor) = predecessor {
+            predecessor.serving().map_err(StartError::TakeOver)?;
+        }
+        notify();
         let starting =
-            tokio::task::spawn_local(start_agents(settings.agents, control.clone(), intake));
-        signals.next().await;
+            tokio::task::spawn_local(listed::start_all(settings.agents, control.clone(), intake));
+        let end = loop {
+            tokio::select! {
+                () = signals.next() => break End::Signal,
+                Some(upgrade) = asked.recv() => {
+                    let driver = driving.take().expect("there is one until it is handed over");
+                    match house.hand_over(&upgrade.binary, &public, driver).await {
+                        Handed::Over(successor) => {
+                            upgrade.tell(Ok(successor.child.id().unwrap_or_default()));
+                            break End::HandedOver(successor);
+                        }
+                        Handed::Back(still_driving, reason) => {
+                            driving = Some(still_driving);
+                            upgrade.tell(Err(reason));
+                        }
+                    }
+                }
+            }
+        };
         starting.abort();
-        end(&control, &mut signals, gateway).await;
-        driving.abort();
+        match end {
+            End::Signal => {
+                end_all(&control, &mut signals, gateway).await;
+                if let Some(driving) = driving {
+                    driving.abort();
+                }
+                if let Err(reason) = control.keeper.close().await {
+                    warn!(%reason, "the state file was not closed in order");
+                }
+            }
+            End::HandedOver(successor) => {
+                let patience = settings.upgrade_drain_timeout;
+                info!(
+                    ?patience,
+                    pid = successor.child.id(),
+                    "another process serves: calls that began here are finished"
+                );
+                tokio::select! {
+                    () = gateway.retire(patience) => {}
+                    () = signals.next() => warn!("signal: calls that began here are ended"),
+                }
+            }
+        }
         Ok(())
+    }
+}
+
+/// What a driver needs, of which there may be several one after the other.
+struct House {
+    ground: Rc<Ground>,
+    settings: Settings,
+    keeper: Keeper,
+    messages: mpsc::Sender<Message>,
+    control: Control,
+    first_replica: u64,
+}
+
+enum Handed {
+    Over(Successor),
+    /// Everything goes on as before, and why.
+    Back(JoinHandle<Option<Remains>>, String),
+}
+
+impl House {
+    async fn drive(&self, remains: Remains) -> Result<Driver, par_store::StoreError> {
+        plane::restore(
+            Rc::clone(&self.ground),
+            fleet_settings(&self.settings, self.first_replica),
+            self.keeper.clone(),
+            self.messages.clone(),
+            remains,
+        )
+        .await
+    }
+
+    /// Lets `binary` go on from here.
+    async fn hand_over(
+        &mut self,
+        binary: &Path,
+        public: &TcpListener,
+        driving: JoinHandle<Option<Remains>>,
+    ) -> Handed {
+        let mut successor = match Successor::start(binary).await {
+            Ok(successor) => successor,
+            Err(error) => {
+                return Handed::Back(driving, format!("the new process did not start: {error}"));
+            }
+        };
+        if let Some(pid) = successor.child.id() {
+            self.ground.children.borrow_mut().push(pid);
+        }
+        self.control.hand_over().await;
+        let remains = match driving.await {
+            Ok(Some(remains)) => remains,
+            // It has ended with everything else.
+            Ok(None) | Err(_) => return Handed::Over(successor),
+        };
+        match self.let_serve(&mut successor, public).await {
+            Ok(()) => {
+                self.ground.state.hand_over();
+                Handed::Over(successor)
+            }
+            Err(reason) => {
+                error!(%reason, "the new process does not serve: we go on");
+                successor.end().await;
+                Handed::Back(self.go_on(remains).await, reason)
+            }
+        }
+    }
+
+    async fn let_serve(
+        &self,
+        successor: &mut Successor,
+        public: &TcpListener,
+    ) -> Result<(), String> {
+        self.keeper.close().await?;
+        let words = |error: io::Error| format!("the new process does not serve: {error}");
+        successor
+            .go(public, self.ground.state.lock())
+            .await
+            .map_err(words)?;
+        successor.serving().await.map_err(words)
+    }
+
+    /// As before the handing over was tried.
+    async fn go_on(&mut self, remains: Remains) -> JoinHandle<Option<Remains>> {
+        self.ground.handed_over.set(false);
+        match self.reopen(remains).await {
+            Ok(driver) => tokio::task::spawn_local(driver.run()),
+            Err(error) => {
+                error!(
+                    error = crate::chain(&error),
+                    "the state file cannot be opened again: agents serve on, and nothing can be changed"
+                );
+                tokio::task::spawn_local(std::future::pending())
+            }
+        }
+    }
+
+    async fn reopen(&mut self, remains: Remains) -> Result<Driver, par_store::StoreError> {
+        let root = self.ground.state.root().to_owned();
+        let opened = tokio::task::spawn_blocking(move || {
+            par_store::Store::open(&root, par_store::Bounds::default())
+        });
+        let store = match opened.await {
+            Ok(opened) => Arc::new(opened?),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        self.first_replica = plane::first_replica(&store);
+        self.keeper.reopen(store);
+        self.drive(remains).await
+    }
+}
+
+/// Somebody wants another binary to go on.
+pub(crate) struct Upgrade {
+    pub(crate) binary: PathBuf,
+    /// Hears the process id of who goes on, or why nobody does.
+    pub(crate) answer: oneshot::Sender<Result<u32, String>>,
+}
+
+impl Upgrade {
+    fn tell(self, outcome: Result<u32, String>) {
+        // Whoever asked may have left; it is done all the same.
+        let _asker_left = self.answer.send(outcome);
     }
 }
 
@@ -186,18 +408,22 @@ fn ground(
             ..CallLimits::default()
         },
         sessions: settings.execution,
+        outlive: settings.worker_grace,
         logs,
         events,
-        workers: std::cell::RefCell::default(),
+        children: std::cell::RefCell::default(),
+        handed_over: std::cell::Cell::new(false),
     })
 }
 
-fn fleet_settings(settings: &Settings) -> par_lifecycle::Settings {
+fn fleet_settings(settings: &Settings, first_replica: u64) -> par_lifecycle::Settings {
     par_lifecycle::Settings {
+        first_replica,
         ports: settings.agent_ports.clone(),
         grpc_offset: GRPC_OFFSET,
         start_timeout: settings.start_timeout,
         drain_timeout: settings.drain_timeout,
+        session_timeout: settings.session_timeout,
         stable_after: settings.stable_after,
         ..par_lifecycle::Settings::default()
     }
@@ -209,6 +435,7 @@ fn open_gateway(
     api: Arc<Api>,
     control: &Control,
     call_timeout: Duration,
+    wakes: mpsc::UnboundedSender<AgentId>,
 ) -> io::Result<Gateway> {
     let snapshots = control.snapshots.clone();
     let callers = Arc::new(move |pid: u32| snapshots.borrow().workers.get(&pid).cloned());
@@ -232,58 +459,15 @@ fn open_gateway(
         call_timeout,
         ..Config::default()
     };
-    let wake = Arc::new(|_: &AgentId| {}); // no route sleeps so far
+    let wake = Arc::new(move |agent: &AgentId| {
+        // The driver is gone only when the supervisor has ended.
+        let _driver_is_gone = wakes.send(agent.clone());
+    });
     par_gateway::start(listeners, config, routes, control, callers, wake)
 }
 
-/// Starts the agents that `par.toml` lists, side by side. What cannot be started is said and hinders nobody else.
-async fn start_agents(agents: Vec<FileAgent>, control: Control, intake: Intake) {
-    let starts = agents
-        .into_iter()
-        .map(|listed| start_agent(listed, control.clone(), intake.clone()));
-    futures_util::future::join_all(starts).await;
-}
-
-async fn start_agent(listed: FileAgent, control: Control, intake: Intake) {
-    let shown = listed.package.display().to_string();
-    let package = match intake.admit_in_the_background(listed.package).await {
-        Ok(package) => package,
-        Err(error) => {
-            return warn!(
-                package = shown,
-                error = crate::chain(&error),
-                "a listed agent was not started"
-            );
-        }
-    };
-    let named = listed
-        .id
-        .map_or_else(|| package.manifest.name.to_string().parse(), Ok);
-    let agent = match named {
-        Ok(agent) => agent,
-        Err(error) => return warn!(package = shown, %error, "a listed agent was not started"),
-    };
-    let made = Made {
-        agent,
-        package_id: package.label(),
-        digest: package.digest,
-        package: package.root,
-        env: listed.env,
-        options: listed.options,
-    };
-    let agent = made.agent.clone();
-    match control.deploy(made, Running::Refuse).await {
-        Ok(release) => match outcome_of(&control, &agent, release, |_| {}).await {
-            Outcome::Ready { port, .. } => info!(%agent, port, "listed agent is ready"),
-            Outcome::Failed(cause) => warn!(%agent, %cause, "a listed agent did not start"),
-            Outcome::Withdrawn => {}
-        },
-        Err(refusal) => warn!(%agent, %refusal, "a listed agent was not started"),
-    }
-}
-
 /// First all agents, then those who call them, then us.
-async fn end(control: &Control, signals: &mut Signals, gateway: Gateway) {
+async fn end_all(control: &Control, signals: &mut Signals, gateway: Gateway) {
     info!("ending: calls in flight may finish, a second signal ends them");
     let _already_ending = control.command(Command::StopAll).await;
     let mut snapshots = control.snapshots.clone();
@@ -298,25 +482,4 @@ async fn end(control: &Control, signals: &mut Signals, gateway: Gateway) {
         }
     }
     gateway.shutdown(LAST_ANSWERS).await;
-}
-
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -1,111 +1,145 @@
-//! Feeds the fleet what happens, carries out what it decides, and publishes what came of it. Decides nothing.
+//! Feeds the fleet what happens, carries out what it decides, keeps what is wanted, and publishes what came of it.
+//! Decides nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use par_gateway::{Backend, RouteTable, Targets};
-use par_lifecycle::{Action, AgentStatus, Command, Event, Fleet, Refusal, Release, Routes};
-use par_model::control::EndCause;
-use par_model::log::Level;
-use par_model::{AgentId, ProcessState, ReplicaId};
-use tokio::sync::{mpsc, watch};
+use par_lifecycle::{Action, Beside, Command, Event, Fleet, Refusal, Release};
+use par_model::{AgentId, ReplicaId};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::catalog::{Catalog, Made};
-use crate::effects::Effects;
-use crate::message::{Message, Running};
-use crate::snapshot::{Snapshot, Told};
+use crate::effects::{Effects, Place};
+use crate::keeper::Keeper;
+use crate::message::{Answer, CommandError, Message, Saved};
+use crate::publisher::Publisher;
+use crate::wishes::Wishes;
+use crate::{notes, wishes};
+
+/// Before what could not be kept is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Driver {
-    fleet: Fleet,
-    catalog: Catalog,
-    told: Told,
-    mailbox: mpsc::Receiver<Message>,
-    effects: Effects,
-    routes: par_gateway::Routes,
-    published: Routes,
-    backends: HashMap<ReplicaId, Arc<Backend>>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) fleet: Fleet,
+    pub(crate) catalog: Catalog,
+    pub(crate) effects: Effects,
+    pub(crate) publisher: Publisher,
+    pub(crate) wishes: Wishes,
+    pub(crate) keeper: Keeper,
+    pub(crate) mailbox: mpsc::Receiver<Message>,
+    /// Agents that are called while they sleep; each once a sleep.
+    pub(crate) wakes: mpsc::UnboundedReceiver<AgentId>,
+    /// For what our own tasks have to tell us.
+    pub(crate) messages: mpsc::Sender<Message>,
+    pub(crate) changed: BTreeSet<AgentId>,
+    pub(crate) unsaved: Option<String>,
+    pub(crate) retry_at: Option<Instant>,
+}
+
+/// What another driver goes on with, should nobody else.
+pub(crate) struct Remains {
+    pub(crate) publisher: Publisher,
+    pub(crate) mailbox: mpsc::Receiver<Message>,
+    pub(crate) wakes: mpsc::UnboundedReceiver<AgentId>,
+}
+
+/// What wakes the driver.
+enum Stir {
+    Message(Message),
+    Wake(AgentId),
+    Retry,
 }
 
 impl Driver {
-    pub(crate) fn new(
-        fleet: Fleet,
-        mailbox: mpsc::Receiver<Message>,
-        effects: Effects,
-        routes: par_gateway::Routes,
-        snapshots: watch::Sender<Arc<Snapshot>>,
-    ) -> Self {
-        Self {
-            fleet,
-            catalog: Catalog::default(),
-            told: Told::default(),
-            mailbox,
-            effects,
-            routes,
-            published: Routes::new(),
-            backends: HashMap::new(),
-            snapshots,
+    /// Runs until nobody can tell it anything any more, or another process goes on.
+    pub(crate) async fn run(mut self) -> Option<Remains> {
+        self.publish();
+        while let Some(stir) = self.next().await {
+            if let Stir::Message(Message::HandOver { ready }) = stir {
+                return Some(self.let_go(ready));
+            }
+            self.apply(stir);
+            self.publish();
         }
+        None
     }
 
-    /// Runs until nobody can tell it anything any more.
-    pub(crate) async fn run(mut self) {
-        while let Some(message) = self.next_message().await {
-            self.apply(message);
-            // What has come meanwhile is one change for those who watch.
-            while let Ok(message) = self.mailbox.try_recv() {
-                self.apply(message);
-            }
-            self.publish_snapshot();
+    /// Everything stays as it is: nobody is told, nobody is ended.
+    fn let_go(self, ready: oneshot::Sender<()>) -> Remains {
+        self.effects.let_go();
+        // Whoever hands over waits for it, or has failed already.
+        let _nobody_waits = ready.send(());
+        Remains {
+            publisher: self.publisher,
+            mailbox: self.mailbox,
+            wakes: self.wakes,
         }
     }
 
     /// The only place that waits.
-    async fn next_message(&mut self) -> Option<Message> {
-        let deadline = self.fleet.next_deadline();
-        let tick = async {
-            match deadline {
-                Some(at) => sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+    async fn next(&mut self) -> Option<Stir> {
+        let tick = until(self.fleet.next_deadline());
+        let retry = until(self.retry_at);
         tokio::select! {
-            message = self.mailbox.recv() => message,
-            () = tick => Some(Message::Event(Event::Tick)),
+            message = self.mailbox.recv() => message.map(Stir::Message),
+            Some(agent) = self.wakes.recv() => Some(Stir::Wake(agent)),
+            () = tick => Some(Stir::Message(Message::Event(Event::Tick))),
+            () = retry => Some(Stir::Retry),
         }
     }
 
-    fn apply(&mut self, message: Message) {
-        match message {
-            Message::Command { command, answer } => {
-                // Whoever asked may have stopped waiting; the command holds all the same.
-                let _asker_left = answer.send(self.command(command));
+    fn apply(&mut self, stir: Stir) {
+        match stir {
+            Stir::Message(message) => self.hear(message),
+            Stir::Wake(agent) => {
+                // Removed, or stopped, meanwhile.
+                let _too_late = self.command(Command::Wake(agent));
             }
-            Message::Deploy {
-                made,
-                running,
-                answer,
-            } => {
-                let _asker_left = answer.send(self.deploy(made, running));
-            }
-            Message::Event(event) => {
-                self.forget_what_it_told(&event);
-                let ended = self.end_told_by(&event);
-                let actions = self.fleet.handle(Instant::now(), event);
-                self.perform(actions);
-                if let Some((agent, cause)) = ended {
-                    self.log_why(&agent, &cause);
-                }
-            }
-            Message::Progress { replica, message } => {
-                self.told.progress.insert(replica, message);
-            }
-            Message::AgentPid { replica, pid } => {
-                self.told.agent_pids.insert(replica, pid);
+            Stir::Retry => {
+                self.retry_at = None;
+                self.keep(None);
             }
         }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Command { command, answer } => match self.command(command) {
+                Ok(()) => self.keep(Some(Box::new(|kept| reply(answer, kept)))),
+                Err(refusal) => reply(answer, Err(refusal.into())),
+            },
+            Message::Deploy {
+                made,
+                beside,
+                answer,
+            } => self.admit(made, beside, answer),
+            Message::Kept {
+                made,
+                release,
+                beside,
+                answer,
+            } => self.deploy(made, release, beside, answer),
+            Message::Event(event) => self.handle(event),
+            Message::Progress { replica, message } => {
+                self.told(replica).progress = Some(message);
+            }
+            Message::AgentPid { replica, pid } => self.told(replica).agent_pid = Some(pid),
+            Message::Born {
+                replica,
+                pid,
+                birth,
+                secret,
+            } => self.keep_birth(replica, pid, birth, secret),
+            Message::Saved(saved) => self.saved(saved),
+            Message::HandOver { .. } => {} // Heard where nothing is half done.
+        }
+    }
+
+    fn told(&mut self, replica: ReplicaId) -> &mut crate::snapshot::Told {
+        self.changed.extend(self.fleet.owner(replica).cloned());
+        self.publisher.told(replica)
     }
 
     fn command(&mut self, command: Command) -> Result<(), Refusal> {
@@ -114,132 +148,214 @@ impl Driver {
         Ok(())
     }
 
-    fn deploy(&mut self, made: Made, running: Running) -> Result<Release, Refusal> {
-        let agent = made.agent.clone();
-        let (release, deployment) = self.catalog.add(made);
-        let known = self.fleet.status().contains_key(&agent);
-        let command = match running {
-            Running::Replace if known => Command::Restart(agent, Some(deployment)),
-            Running::Replace | Running::Refuse => Command::Deploy(agent, deployment),
+    fn handle(&mut self, event: Event) {
+        let over = match &event {
+            Event::Exited(replica, _) => Some(*replica),
+            _ => None,
         };
-        self.command(command)
-            .inspect_err(|_| self.catalog.remove(release))?;
-        Ok(release)
-    }
-
-    fn forget_what_it_told(&mut self, event: &Event) {
-        if let Event::Exited(replica, _) = event {
-            self.told.progress.remove(replica);
-            self.told.agent_pids.remove(replica);
+        let actions = self.fleet.handle(Instant::now(), event);
+        self.perform(actions);
+        if let Some(replica) = over {
+            self.publisher.over(replica);
+            self.wishes.over(replica);
         }
+        self.keep(None);
     }
 
-    /// The agent whose incarnation an event ends, and how it ended.
-    fn end_told_by(&self, event: &Event) -> Option<(AgentId, EndCause)> {
-        let Event::Exited(replica, cause) = event else {
-            return None;
-        };
-        let status = self.fleet.status();
-        let lived =
-            |status: &AgentStatus| status.incarnation.is_some_and(|it| it.replica == *replica);
-        let (agent, _) = status.iter().find(|(_, status)| lived(status))?;
-        Some((agent.clone(), cause.clone()))
+    /// Written down first: what begins can be found again, whatever comes.
+    fn admit(&mut self, made: Arc<Made>, beside: Beside, answer: Answer<Release>) {
+        let agent = made.agent.clone();
+        let release = self.catalog.next(&agent);
+        self.catalog.add(release, Arc::clone(&made));
+        let kept = self
+            .keeper
+            .commit(vec![wishes::new_release(release, &made)]);
+        let messages = self.messages.clone();
+        tokio::task::spawn_local(async move {
+            match kept.await {
+                Ok(()) => {
+                    let kept = Message::Kept {
+                        made,
+                        release,
+                        beside,
+                        answer,
+                    };
+                    // The driver is gone only when the supervisor has ended.
+                    let _driver_is_gone = messages.send(kept).await;
+                }
+                Err(reason) => reply(answer, Err(CommandError::NotKept(reason))),
+            }
+        });
     }
 
-    fn log_why(&self, agent: &AgentId, cause: &EndCause) {
-        let status = self.fleet.status();
-        let Some(now) = status.get(agent) else { return };
-        let (level, what, cause) = match (now.state, &now.error) {
-            (ProcessState::Failed, Some(error)) => (Level::Error, "failed to start", error),
-            (ProcessState::Crashed, Some(error)) if now.restart_at.is_none() => {
-                (Level::Error, "crashed for good", error)
+    fn deploy(
+        &mut self,
+        made: Arc<Made>,
+        release: Release,
+        beside: Beside,
+        answer: Answer<Release>,
+    ) {
+        let agent = made.agent.clone();
+        let before = self.fleet.agent(&agent);
+        let replicas = before.as_ref().map_or(1, |it| it.desired.replicas);
+        let deployment = made.deployment(release, replicas);
+        match self.command(Command::Deploy(agent.clone(), deployment, beside)) {
+            Ok(()) => self.keep(Some(Box::new(move |kept| {
+                reply(answer, kept.map(|()| release));
+            }))),
+            Err(refusal) => {
+                self.wishes
+                    .refused(&agent, release, &refusal, before.is_some());
+                self.keep(None);
+                reply(answer, Err(refusal.into()));
             }
-            (_, Some(error)) => (Level::Error, "ended, and is started again", error),
-            (ProcessState::Stopped, None) if matches!(cause, EndCause::Exit { code: 0 }) => {
-                (Level::Info, "stopped by itself", cause)
-            }
-            // Somebody wanted it to end.
-            (_, None) => return,
-        };
-        self.effects.log(agent, level, format!("{what}: {cause}"));
+        }
     }
 
     /// Routes change before anything else does: an incarnation that is withdrawn gets no new call while it drains.
-    fn perform(&mut self, actions: Vec<Action>) {
-        self.publish_routes();
+    pub(crate) fn perform(&mut self, actions: Vec<Action>) {
+        // Before routes, which may lead there.
+        for action in &actions {
+            if let Action::Spawn { agent, replica, .. } = action {
+                let socket = self.effects.socket_of(*replica);
+                self.publisher.begin(agent, *replica, socket);
+            }
+        }
+        let changed = self.fleet.take_changed();
+        self.publisher.publish_routes(&self.fleet, &changed);
+        self.wishes.look(&self.fleet, &changed);
+        self.changed.extend(changed);
         for action in actions {
-            match action {
-                Action::Spawn {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Spawn {
+                replica,
+                agent,
+                release,
+                port,
+                grpc_port,
+                ..
+            } => {
+                let made = self
+                    .catalog
+                    .get(&agent, release)
+                    .expect("the fleet starts only what the catalog has");
+                let place = Place {
                     replica,
-                    agent,
-                    release,
                     port,
                     grpc_port,
-                } => {
-                    let made = self
-                        .catalog
-                        .get(release)
-                        .expect("the fleet starts only what the catalog has");
-                    self.effects
-                        .spawn(replica, Arc::clone(made), port, grpc_port);
-                    self.backends.insert(
-                        replica,
-                        Backend::new(&agent, replica, self.effects.socket_of(replica)),
-                    );
+                };
+                self.effects.spawn(place, Arc::clone(made));
+            }
+            Action::Freeze(replica) => self.effects.freeze(replica),
+            Action::Drain { replica, within } => self.effects.drain(replica, within),
+            Action::Terminate(replica) => self.effects.terminate(replica),
+            Action::Kill(replica) => self.effects.kill(replica),
+            Action::Forget(agent) => {
+                self.effects.forget(&agent);
+                self.catalog.forget(&agent);
+            }
+            Action::Tell(note) => {
+                if let Some((level, line)) = notes::line(&note) {
+                    self.effects.log(&note.agent, level, line);
                 }
-                Action::Publish { .. } | Action::Withdraw { .. } => {}
-                Action::Drain { replica, within } => self.effects.drain(replica, within),
-                Action::Terminate(replica) => self.effects.terminate(replica),
-                Action::Kill(replica) => self.effects.kill(replica),
-                Action::Forget(agent) => self.effects.forget(&agent),
+                self.wishes.hear(&note);
             }
         }
     }
 
-    fn publish_routes(&mut self) {
-        let routes = self.fleet.routes();
-        if routes == self.published {
-            return;
-        }
-        let table: RouteTable = routes
-            .iter()
-            .map(|(agent, route)| (agent.clone(), self.route(*route)))
-            .collect();
-        self.routes.publish(table);
-        self.published = routes;
-    }
-
-    fn route(&self, route: par_lifecycle::Route) -> par_gateway::Route {
-        match route {
-            par_lifecycle::Route::Ready(replica) => match self.backends.get(&replica) {
-                Some(backend) => par_gateway::Route::Ready(Targets::one(Arc::clone(backend))),
-                None => par_gateway::Route::Down,
-            },
-            par_lifecycle::Route::Soon => par_gateway::Route::Soon,
-            par_lifecycle::Route::Down => par_gateway::Route::Down,
+    fn keep_birth(
+        &mut self,
+        replica: ReplicaId,
+        pid: u32,
+        birth: par_sandbox::Birth,
+        secret: par_model::control::Secret,
+    ) {
+        let status = self.fleet.owner(replica).cloned().and_then(|agent| {
+            let status = self.fleet.agent(&agent)?;
+            let incarnation = status.incarnations().find(|it| it.replica == replica)?;
+            Some((agent, incarnation))
+        });
+        if let Some((agent, incarnation)) = status {
+            self.wishes.born(&agent, incarnation, pid, birth, secret.0);
+            self.keep(None);
         }
     }
 
-    fn publish_snapshot(&mut self) {
-        let status = self.fleet.status();
-        let lives = |replica: &ReplicaId| {
-            status
-                .values()
-                .any(|agent| agent.incarnation.is_some_and(|it| it.replica == *replica))
+    pub(crate) fn keep_now(&mut self) {
+        self.keep(None);
+    }
+
+    /// Hands over what has to be kept. `then` hears whether it was, also when there is nothing new.
+    fn keep(&mut self, then: Option<Then>) {
+        let Some((changes, saved)) = self.wishes.take() else {
+            return if let Some(then) = then {
+                let unsaved = self.unsaved.clone();
+                then(unsaved.map_or(Ok(()), |reason| Err(CommandError::OnlyNow(reason))));
+            };
         };
-        self.backends.retain(|replica, _| lives(replica));
-        self.told.progress.retain(|replica, _| lives(replica));
-        self.told.agent_pids.retain(|replica, _| lives(replica));
-        let in_use = |release| status.values().any(|agent| agent.release == release);
-        self.catalog
-            .keep(|agent| status.contains_key(agent), in_use);
-        let generation = self.snapshots.borrow().generation + 1;
-        let snapshot = Snapshot::of(
-            generation,
-            &status,
-            |release| self.catalog.get(release).cloned(),
-            &self.told,
+        let kept = self.keeper.commit(changes);
+        let messages = self.messages.clone();
+        tokio::task::spawn_local(async move {
+            let kept = kept.await;
+            if let Some(then) = then {
+                then(kept.clone().map_err(CommandError::OnlyNow));
+            }
+            let _driver_is_gone = messages.send(Message::Saved(kept.map(|()| saved))).await;
+        });
+    }
+
+    fn saved(&mut self, saved: Result<Saved, String>) {
+        match saved {
+            Ok(saved) => {
+                for replica in saved.born {
+                    self.effects.keep(replica);
+                }
+                self.wishes.removed(&saved.removed);
+                self.unsaved = None;
+            }
+            Err(reason) => {
+                tracing::error!(%reason, "what is wanted could not be kept; it is tried again");
+                self.unsaved = Some(reason);
+                self.wishes.look_at_all(&self.fleet);
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let changed = std::mem::take(&mut self.changed);
+        for agent in &changed {
+            let status = self.fleet.agent(agent);
+            let in_use = |release| {
+                let mut all = status.iter().flat_map(|status| status.all_replicas());
+                all.any(|replica| replica.release == release)
+            };
+            self.catalog.keep(agent, in_use);
+        }
+        self.publisher.publish_snapshot(
+            &self.fleet,
+            &self.catalog,
+            &changed,
+            self.unsaved.as_ref(),
         );
-        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+}
+
+type Then = Box<dyn FnOnce(Result<(), CommandError>)>;
+
+fn reply<T>(answer: Answer<T>, outcome: Result<T, CommandError>) {
+    // Whoever asked may have stopped waiting; the command holds all the same.
+    let _asker_left = answer.send(outcome);
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -7,6 +7,7 @@
 //! gateway threads: listener ──▶ routes (published) ──▶ worker's socket
 //! ```
 
+mod adoption;
 mod api;
 mod catalog;
 mod config;
@@ -14,12 +15,24 @@ mod daemon;
 mod driver;
 mod effects;
 mod gone;
+mod handover;
+mod incarnation;
+mod keeper;
+mod listed;
 mod logs;
 mod message;
+mod notes;
+mod notify;
 mod orders;
+mod plane;
 mod ports;
+mod publisher;
+mod restore;
+mod secret;
+mod signals;
 mod snapshot;
 mod state;
+mod wishes;
 
 pub use config::{FileAgent, Given, Mistakes, Settings};
 pub use daemon::{Announcement, StartError, run};

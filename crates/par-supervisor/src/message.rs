@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use par_lifecycle::{Command, Event, Refusal, Release};
-use par_model::ReplicaId;
+use par_lifecycle::{Beside, Command, Event, Refusal, Release};
+use par_model::control::Secret;
+use par_model::{AgentId, ReplicaId};
+use par_sandbox::Birth;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::catalog::Made;
+use crate::keeper::Keeper;
 use crate::logs::LogStore;
 use crate::snapshot::Snapshot;
 
@@ -14,13 +17,20 @@ pub(crate) enum Message {
     /// Something that people want.
     Command {
         command: Command,
-        answer: oneshot::Sender<Result<(), Refusal>>,
+        answer: Answer<()>,
     },
-    /// A new release; a running agent is replaced only if asked so.
+    /// A new release of an agent.
     Deploy {
-        made: Made,
-        running: Running,
-        answer: oneshot::Sender<Result<Release, Refusal>>,
+        made: Arc<Made>,
+        beside: Beside,
+        answer: Answer<Release>,
+    },
+    /// A new release is kept, and may begin.
+    Kept {
+        made: Arc<Made>,
+        release: Release,
+        beside: Beside,
+        answer: Answer<Release>,
     },
     /// Something that happened.
     Event(Event),
@@ -33,13 +43,40 @@ pub(crate) enum Message {
         replica: ReplicaId,
         pid: u32,
     },
+    /// An incarnation has a process, and this is how a later supervisor knows it again.
+    Born {
+        replica: ReplicaId,
+        pid: u32,
+        birth: Birth,
+        secret: Secret,
+    },
+    /// Another process goes on from here. `ready` hears when nothing is done any more.
+    HandOver {
+        ready: oneshot::Sender<()>,
+    },
+    /// What had to be kept is kept, or why it is not.
+    Saved(Result<Saved, String>),
 }
 
-/// What to do with an agent of the same name that runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Running {
-    Refuse,
-    Replace,
+/// What of the driver's has been kept.
+pub(crate) struct Saved {
+    pub(crate) born: Vec<ReplicaId>,
+    pub(crate) removed: Vec<AgentId>,
+}
+
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
+
+/// Why a command was not done, or not as it was meant.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nothing has changed.
+    #[error("nothing was done, because it cannot be kept: {0}")]
+    NotKept(String),
+    /// It holds until the supervisor ends.
+    #[error("done, but not kept beyond the end of this supervisor: {0}")]
+    OnlyNow(String),
 }
 
 /// The hand on the driver that everybody else has.
@@ -48,6 +85,7 @@ pub(crate) struct Control {
     messages: mpsc::Sender<Message>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) logs: Arc<LogStore>,
+    pub(crate) keeper: Keeper,
 }
 
 impl Control {
@@ -55,44 +93,50 @@ impl Control {
         messages: mpsc::Sender<Message>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
         logs: Arc<LogStore>,
+        keeper: Keeper,
     ) -> Self {
         Self {
             messages,
             snapshots,
             logs,
+            keeper,
         }
     }
 
-    pub(crate) async fn command(&self, command: Command) -> Result<(), Refusal> {
+    pub(crate) async fn command(&self, command: Command) -> Result<(), CommandError> {
         let (answer, answered) = oneshot::channel();
         self.ask(Message::Command { command, answer }, answered)
             .await
     }
 
-    pub(crate) async fn deploy(&self, made: Made, running: Running) -> Result<Release, Refusal> {
+    pub(crate) async fn deploy(&self, made: Made, beside: Beside) -> Result<Release, CommandError> {
         let (answer, answered) = oneshot::channel();
-        self.ask(
-            Message::Deploy {
-                made,
-                running,
-                answer,
-            },
-            answered,
-        )
-        .await
+        let made = Arc::new(made);
+        let deploy = Message::Deploy {
+            made,
+            beside,
+            answer,
+        };
+        self.ask(deploy, answered).await
+    }
+
+    /// Ends when the driver does nothing any more.
+    pub(crate) async fn hand_over(&self) {
+        let (ready, is_ready) = oneshot::channel();
+        // A driver that is gone does nothing either.
+        let _driver_is_gone = self.messages.send(Message::HandOver { ready }).await;
+        let _driver_is_gone = is_ready.await;
     }
 
     async fn ask<T>(
         &self,
         message: Message,
-        answered: oneshot::Receiver<Result<T, Refusal>>,
-    ) -> Result<T, Refusal> {
+        answered: oneshot::Receiver<Result<T, CommandError>>,
+    ) -> Result<T, CommandError> {
         // The driver is gone only when the supervisor is ending.
-        self.messages
-            .send(message)
-            .await
-            .map_err(|_| Refusal::ShuttingDown)?;
-        answered.await.unwrap_or(Err(Refusal::ShuttingDown))
+        let ending = || CommandError::Refused(Refusal::ShuttingDown);
+        self.messages.send(message).await.map_err(|_| ending())?;
+        answered.await.unwrap_or(Err(ending()))
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {

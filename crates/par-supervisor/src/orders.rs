@@ -9,50 +9,87 @@ use par_sandbox::Target;
 use rustix::process::Signal;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
+
+/// Between two questions whether a worker is there.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// It is known to whoever comes after us.
+    keep: bool,
+    /// How often it was to freeze.
+    freezes: u64,
+    drain: Option<Duration>,
+    kill: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    Live,
+    Keep,
+    Freeze,
     Drain(Duration),
     Kill,
 }
 
-pub(crate) type Orders = watch::Receiver<Order>;
+pub(crate) type Given = watch::Receiver<Orders>;
 
-pub(crate) fn channel() -> (watch::Sender<Order>, Orders) {
-    watch::channel(Order::Live)
+pub(crate) fn channel() -> (watch::Sender<Orders>, Given) {
+    watch::channel(Orders::default())
 }
 
-/// Tells a worker drains as they are ordered, after what it is to be.
-pub(crate) async fn tell(
-    mut orders: Orders,
-    write: &mut (impl AsyncWrite + Unpin),
-    spec: &impl serde::Serialize,
-) -> io::Result<()> {
-    write_line(write, spec).await?;
-    loop {
-        let order = *orders.borrow_and_update();
-        if let Order::Drain(within) = order {
-            write_line(write, &Command::Drain { within }).await?;
+impl Orders {
+    pub(crate) fn give(&mut self, order: Order) {
+        match order {
+            Order::Keep => self.keep = true,
+            Order::Freeze => self.freezes += 1,
+            Order::Drain(within) => self.drain = Some(within),
+            Order::Kill => self.kill = true,
         }
-        if orders.changed().await.is_err() {
-            return Ok(());
+    }
+
+    /// What a worker has to be told that knows of `before`.
+    fn since(&self, before: &Self) -> impl Iterator<Item = Command> + use<> {
+        let keep = (self.keep && !before.keep).then_some(Command::Keep);
+        let freeze = (self.freezes != before.freezes).then_some(Command::Freeze);
+        let drain = self.drain.filter(|_| self.drain != before.drain);
+        let drain = drain.map(|within| Command::Drain { within });
+        keep.into_iter().chain(freeze).chain(drain)
+    }
+}
+
+/// Tells a worker orders as they are given, and asks it from time to time whether it is there. Ends when no more orders
+/// can come.
+pub(crate) async fn tell(
+    mut orders: Given,
+    write: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
+    let mut told = Orders::default();
+    let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    loop {
+        let now = *orders.borrow_and_update();
+        for command in now.since(&told) {
+            write_line(write, &command).await?;
+        }
+        told = now;
+        tokio::select! {
+            changed = orders.changed() => if changed.is_err() {
+                return Ok(());
+            },
+            _ = pings.tick() => write_line(write, &Command::Ping).await?,
         }
     }
 }
 
-/// Kills a worker and all below it, each time that this is ordered.
-pub(crate) async fn kill_when_ordered(mut orders: Orders, pid: u32, worker: &Target) {
-    while orders.wait_for(|order| *order == Order::Kill).await.is_ok() {
+/// Kills a worker and all below it, once this is ordered.
+pub(crate) async fn kill_when_ordered(mut orders: Given, pid: u32, worker: &Target) {
+    if orders.wait_for(|orders| orders.kill).await.is_ok() {
         par_sandbox::kill_descendants(pid);
         worker.signal(Signal::KILL);
-        if orders.changed().await.is_err() {
-            return;
-        }
     }
 }
 
-async fn write_line(
+pub(crate) async fn write_line(
     write: &mut (impl AsyncWrite + Unpin),
     value: &impl serde::Serialize,
 ) -> io::Result<()> {
@@ -67,6 +104,10 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::process;
 
+    fn give(orders: &watch::Sender<Orders>, order: Order) {
+        orders.send_modify(|orders| orders.give(order));
+    }
+
     #[tokio::test]
     async fn a_kill_is_heard_while_a_worker_does_not_read_and_after_any_number_of_drains() {
         let mut command = process::Command::new("/bin/sleep");
@@ -76,13 +117,12 @@ mod tests {
         let (orders_in, orders) = channel();
         let (mut ours, _unread) = tokio::io::duplex(16);
         for seconds in 0..100 {
-            orders_in.send_replace(Order::Drain(Duration::from_secs(seconds)));
+            give(&orders_in, Order::Drain(Duration::from_secs(seconds)));
         }
-        orders_in.send_replace(Order::Kill);
-        let spec = "x".repeat(1000);
+        give(&orders_in, Order::Kill);
         let told = async {
             tokio::join!(
-                tell(orders.clone(), &mut ours, &spec),
+                tell(orders.clone(), &mut ours),
                 kill_when_ordered(orders.clone(), pid, &worker),
             )
         };
@@ -93,22 +133,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_hears_the_last_drain_that_came_while_it_was_told_what_to_be() {
+    async fn a_worker_hears_the_last_of_each_kind_that_came_while_nobody_told_it() {
         let (orders_in, orders) = channel();
-        let (mut ours, mut theirs) = tokio::io::duplex(16);
-        for within in [Duration::from_secs(9), Duration::ZERO] {
-            orders_in.send_replace(Order::Drain(within));
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        for order in [
+            Order::Drain(Duration::from_secs(9)),
+            Order::Keep,
+            Order::Freeze,
+            Order::Freeze,
+            Order::Drain(Duration::ZERO),
+        ] {
+            give(&orders_in, order);
         }
         drop(orders_in);
-        let told = async {
-            tell(orders, &mut ours, &"spec").await.expect("written");
-            drop(ours);
-        };
+        tell(orders, &mut ours).await.expect("written");
+        drop(ours);
         let mut heard = String::new();
-        let (_, read) = tokio::join!(told, theirs.read_to_string(&mut heard));
-        read.expect("read");
+        theirs.read_to_string(&mut heard).await.expect("read");
         let within = Duration::ZERO;
-        let drain = serde_json::to_string(&Command::Drain { within }).expect("JSON");
-        assert_eq!(heard, format!("\"spec\"\n{drain}\n"));
+        let expected = [Command::Keep, Command::Freeze, Command::Drain { within }];
+        let expected = expected.map(|it| serde_json::to_string(&it).expect("JSON") + "\n");
+        assert_eq!(heard, expected.concat());
     }
 }

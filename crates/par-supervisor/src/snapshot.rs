@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use par_lifecycle::{AgentStatus, FleetStatus, Release};
-use par_model::api::ProcessStatus;
+use par_lifecycle::{AgentStatus, Idle, Release, ReplicaStatus};
+use par_model::api::{
+    CanaryStatus, IdleState, ProcessStatus, ReplicaStatus as ApiReplica, RolloutStatus,
+};
 use par_model::control::EndCause;
 use par_model::{AgentId, ProcessId, ProcessState, ReplicaId};
 
@@ -14,103 +16,206 @@ use crate::catalog::Made;
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) generation: u64,
-    pub(crate) agents: BTreeMap<AgentId, Known>,
+    pub(crate) agents: BTreeMap<AgentId, Arc<Known>>,
     /// By the process id of the worker.
     pub(crate) workers: HashMap<u32, AgentId>,
+    /// Why what is wanted could not be kept lately.
+    pub(crate) unsaved: Option<String>,
 }
 
 /// One agent.
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) status: AgentStatus,
+    /// The current release.
     pub(crate) made: Arc<Made>,
+    pub(crate) told: BTreeMap<ReplicaId, Told>,
+}
+
+/// What an incarnation told about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Told {
     pub(crate) progress: Option<String>,
     pub(crate) agent_pid: Option<u32>,
 }
 
-/// What incarnations told about themselves.
-#[derive(Default)]
-pub(crate) struct Told {
-    pub(crate) progress: HashMap<ReplicaId, String>,
-    pub(crate) agent_pids: HashMap<ReplicaId, u32>,
-}
-
 impl Snapshot {
-    pub(crate) fn of(
-        generation: u64,
-        fleet: &FleetStatus,
-        made: impl Fn(Release) -> Option<Arc<Made>>,
-        told: &Told,
-    ) -> Self {
-        let known = |(agent, status): (&AgentId, &AgentStatus)| {
-            let replica = status.incarnation.map(|it| it.replica);
-            let known = Known {
-                status: status.clone(),
-                made: made(status.release)?,
-                progress: replica.and_then(|replica| told.progress.get(&replica).cloned()),
-                agent_pid: replica.and_then(|replica| told.agent_pids.get(&replica).copied()),
-            };
-            Some((agent.clone(), known))
-        };
-        let worker = |(agent, status): (&AgentId, &AgentStatus)| {
-            Some((status.incarnation?.pid?, agent.clone()))
-        };
-        Self {
-            generation,
-            agents: fleet.iter().filter_map(known).collect(),
-            workers: fleet.iter().filter_map(worker).collect(),
-        }
-    }
-
     /// Agents that take calls now.
     pub(crate) fn routes(&self) -> Vec<String> {
         let ready = self
             .agents
             .iter()
-            .filter(|(_, known)| known.status.state == ProcessState::Running);
+            .filter(|(_, known)| known.state() == ProcessState::Running);
         ready.map(|(agent, _)| agent.to_string()).collect()
     }
 
     /// Whether nothing of any agent lives.
     pub(crate) fn is_empty(&self) -> bool {
-        self.agents
-            .values()
-            .all(|known| known.status.incarnation.is_none())
+        self.agents.values().all(|known| !known.lives())
     }
 
     /// The agent that a word such as `par-hello` or `hello` means.
-    pub(crate) fn find(&self, word: &str) -> Option<(&AgentId, &Known)> {
+    pub(crate) fn find(&self, word: &str) -> Option<(&AgentId, &Arc<Known>)> {
         let process = ProcessId::parse(word, |agent| self.agents.contains_key(agent)).ok()?;
         self.agents.get_key_value(process.agent())
     }
 }
 
 impl Known {
+    /// The release that takes the calls, or would.
+    pub(crate) fn release(&self) -> Release {
+        self.replica().release
+    }
+
+    /// The replica that stands for all of them where one is asked for: one that serves, if there is any.
+    pub(crate) fn replica(&self) -> &ReplicaStatus {
+        let replicas = &self.status.replicas;
+        let serving = replicas.iter().find(|it| it.state == ProcessState::Running);
+        let living = || replicas.iter().find(|it| it.incarnation.is_some());
+        let first = replicas.first().expect("an agent has one replica at least");
+        serving.or_else(living).unwrap_or(first)
+    }
+
+    /// Whether anything of it lives, of whichever release.
+    pub(crate) fn lives(&self) -> bool {
+        self.status.incarnations().next().is_some()
+    }
+
+    /// Of all replicas together: the best of them.
+    pub(crate) fn state(&self) -> ProcessState {
+        const BEST_FIRST: [ProcessState; 6] = [
+            ProcessState::Running,
+            ProcessState::Starting,
+            ProcessState::Stopping,
+            ProcessState::Crashed,
+            ProcessState::Failed,
+            ProcessState::Stopped,
+        ];
+        let has = |state: &ProcessState| self.status.replicas.iter().any(|it| it.state == *state);
+        let best = BEST_FIRST.into_iter().find(has);
+        best.unwrap_or(ProcessState::Stopped)
+    }
+
+    /// Why one of its replicas is not running.
+    pub(crate) fn error(&self) -> Option<&EndCause> {
+        self.status.replicas.iter().find_map(|it| it.error.as_ref())
+    }
+
+    pub(crate) fn progress(&self) -> Option<&String> {
+        let replicas = self.status.all_replicas();
+        let starting = replicas.filter(|it| it.state == ProcessState::Starting);
+        starting
+            .filter_map(|it| self.told(it)?.progress.as_ref())
+            .next()
+    }
+
+    fn told(&self, replica: &ReplicaStatus) -> Option<&Told> {
+        self.told.get(&replica.incarnation?.replica)
+    }
+
+    /// Of all replicas.
+    fn idle(&self) -> Option<Idle> {
+        let mut all = self.status.replicas.iter().map(|it| it.idle);
+        let first = all.next().flatten()?;
+        all.all(|it| it.is_some()).then_some(first)
+    }
+
     pub(crate) fn to_api(&self, agent: &AgentId, now: Instant) -> ProcessStatus {
-        let status = &self.status;
-        let starting = status.state == ProcessState::Starting;
+        let state = self.state();
+        let replica = self.replica();
+        let all = &self.status.replicas;
         ProcessStatus {
             agent_id: agent.to_string(),
             package_id: self.made.package_id.clone(),
             package_digest: self.made.digest.to_string(),
-            port: status.incarnation.map(|it| it.port),
-            grpc_port: status.incarnation.map(|it| it.grpc_port),
-            state: status.state,
-            progress: self.progress.clone().filter(|_| starting),
-            pid: status.incarnation.and_then(|it| it.pid),
-            agent_pid: self.agent_pid,
-            uptime: status
-                .ready_since
-                .map(|since| now.saturating_duration_since(since).as_secs_f64()),
-            restart_count: status.restart_count,
-            error: status.error.as_ref().map(ToString::to_string),
-            traceback: status.error.as_ref().and_then(traceback),
-            restart_in: status
-                .restart_at
-                .map(|at| at.saturating_duration_since(now).as_secs_f64()),
+            port: replica.incarnation.map(|it| it.port),
+            grpc_port: replica.incarnation.map(|it| it.grpc_port),
+            state,
+            idle: self.idle().map(to_idle),
+            progress: self
+                .progress()
+                .cloned()
+                .filter(|_| state == ProcessState::Starting),
+            pid: replica.incarnation.and_then(|it| it.pid),
+            agent_pid: self.told(replica).and_then(|told| told.agent_pid),
+            uptime: replica.ready_since.map(|since| seconds(since, now)),
+            restart_count: all.iter().map(|it| it.restart_count).sum(),
+            error: self.error().map(ToString::to_string),
+            traceback: self.error().and_then(traceback),
+            restart_in: all
+                .iter()
+                .filter_map(|it| it.restart_at)
+                .min()
+                .map(|at| seconds(now, at)),
             resources: None,
+            release: replica.release.0,
+            replicas: self.status.desired.replicas,
+            instances: self
+                .status
+                .all_replicas()
+                .map(|it| self.replica_to_api(it, now))
+                .collect(),
+            canary: self.canary(),
+            rollout: self.rollout(),
         }
     }
+
+    fn replica_to_api(&self, replica: &ReplicaStatus, now: Instant) -> ApiReplica {
+        ApiReplica {
+            slot: replica.slot,
+            release: replica.release.0,
+            replica: replica.incarnation.map(|it| it.replica.0),
+            state: replica.state,
+            idle: replica.idle.map(to_idle),
+            port: replica.incarnation.map(|it| it.port),
+            grpc_port: replica.incarnation.map(|it| it.grpc_port),
+            pid: replica.incarnation.and_then(|it| it.pid),
+            agent_pid: self.told(replica).and_then(|told| told.agent_pid),
+            uptime: replica.ready_since.map(|since| seconds(since, now)),
+            restart_count: replica.restart_count,
+            error: replica.error.as_ref().map(ToString::to_string),
+        }
+    }
+
+    fn canary(&self) -> Option<CanaryStatus> {
+        let incoming = self.status.incoming.as_ref()?;
+        Some(CanaryStatus {
+            release: incoming.release.0,
+            percent: f64::from(incoming.canary?) / 10.0,
+            ready: incoming.live,
+        })
+    }
+
+    fn rollout(&self) -> Option<RolloutStatus> {
+        let incoming = self
+            .status
+            .incoming
+            .as_ref()
+            .filter(|it| it.canary.is_none());
+        let coming = incoming.map(|it| RolloutStatus {
+            release: it.release.0,
+            error: None,
+        });
+        let failed = self.status.failed.as_ref();
+        let newer = failed.filter(|(release, _)| *release > self.release());
+        coming.or_else(|| {
+            newer.map(|(release, cause)| RolloutStatus {
+                release: release.0,
+                error: Some(cause.to_string()),
+            })
+        })
+    }
+}
+
+fn to_idle(idle: Idle) -> IdleState {
+    match idle {
+        Idle::Frozen => IdleState::Frozen,
+        Idle::Stopped => IdleState::Stopped,
+    }
+}
+
+fn seconds(earlier: Instant, later: Instant) -> f64 {
+    later.saturating_duration_since(earlier).as_secs_f64()
 }
 
 pub(crate) fn traceback(cause: &EndCause) -> Option<String> {

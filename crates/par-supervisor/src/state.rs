@@ -1,14 +1,15 @@
 //! The state folder: who may use it, and where things are in it.
 
+use std::cell::Cell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use par_model::control::Folders;
 use par_model::{AgentId, ReplicaId};
 use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest as _, Sha256};
 
 use crate::gone::Gone;
 
@@ -21,10 +22,11 @@ const SOCKETS_OF_THE_AGENT: &str = "d";
 /// A state folder that nobody else uses while this lives.
 pub(crate) struct StateFolder {
     root: PathBuf,
-    /// Sockets of this life; of no other.
+    /// Sockets: of this life, and of workers that outlived an earlier one.
     run: PathBuf,
-    _lock: File,
-    _elsewhere: Option<tempfile::TempDir>,
+    lock: File,
+    /// The sockets are somebody else's when this ends.
+    handed_over: Cell<bool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,19 +42,18 @@ pub enum StateError {
 }
 
 impl StateFolder {
-    pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
+    /// `lock`: from a supervisor that hands over to us, and holds it until then.
+    pub(crate) fn open(root: &Path, lock: Option<File>) -> Result<Self, StateError> {
         let failed = |source| StateError::Prepare {
             path: root.to_owned(),
             source,
         };
         private_folder(root).map_err(failed)?;
         let root = root.canonicalize().map_err(failed)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(root.join("lock"))
-            .map_err(failed)?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => lock_file(&root).map_err(failed)?,
+        };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(StateError::Taken(root));
         }
@@ -67,14 +68,36 @@ impl StateFolder {
             private_folder(&root.join(folder)).map_err(failed)?;
         }
         clear(&root.join("uploads")).map_err(failed)?;
-        clear(&root.join("run")).map_err(failed)?;
-        let (run, elsewhere) = socket_folder(&root).map_err(failed)?;
+        let run = socket_folder(&root).map_err(failed)?;
         Ok(Self {
             root,
             run,
-            _lock: lock,
-            _elsewhere: elsewhere,
+            lock,
+            handed_over: Cell::new(false),
         })
+    }
+
+    /// Removes sockets that are of none of these.
+    pub(crate) fn clear_sockets(&self, of_others_than: &[ReplicaId]) -> io::Result<()> {
+        let keep: Vec<String> = of_others_than.iter().map(ToString::to_string).collect();
+        for entry in std::fs::read_dir(&self.run)? {
+            let path = entry?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if !stem.is_some_and(|stem| keep.iter().any(|kept| kept == stem)) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For who comes after us.
+    pub(crate) fn lock(&self) -> &File {
+        &self.lock
+    }
+
+    /// Leaves everything as it is.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.set(true);
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -99,11 +122,17 @@ impl StateFolder {
         self.run.join(format!("{replica}.sock"))
     }
 
+    /// Where whoever comes after us reaches a worker.
+    pub(crate) fn control_socket(&self, replica: ReplicaId) -> PathBuf {
+        self.run.join(format!("{replica}.ctl"))
+    }
+
     /// Removes what a worker that was killed left of its sockets.
     pub(crate) fn remove_sockets(&self, replica: ReplicaId) -> io::Result<()> {
         let socket = self.worker_socket(replica);
         let folder = socket.with_extension(SOCKETS_OF_THE_AGENT);
         for removed in [
+            std::fs::remove_file(self.control_socket(replica)),
             std::fs::remove_file(socket),
             std::fs::remove_dir_all(folder),
         ] {
@@ -144,12 +173,23 @@ impl StateFolder {
 
 impl Drop for StateFolder {
     fn drop(&mut self) {
+        if self.handed_over.get() {
+            return;
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.run)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "failed to remove the folder of sockets");
         }
     }
+}
+
+fn lock_file(root: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(root.join("lock"))
 }
 
 fn private_folder(path: &Path) -> io::Result<()> {
@@ -159,28 +199,50 @@ fn private_folder(path: &Path) -> io::Result<()> {
 /// Leftovers of an earlier life: nobody else uses this state folder.
 fn clear(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            std::fs::remove_dir_all(path)?;
-        } else {
-            std::fs::remove_file(path)?;
-        }
+        remove(&entry?.path())?;
     }
     Ok(())
 }
 
-/// A folder for the sockets of this life. A worker of an earlier one may still be ending, and removes its own.
-fn socket_folder(root: &Path) -> io::Result<(PathBuf, Option<tempfile::TempDir>)> {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let within = root.join("run").join(format!("{:x}", since.as_millis()));
+fn remove(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return std::fs::remove_dir_all(path);
+    }
+    std::fs::remove_file(path)
+}
+
+/// The folder for sockets, the same in every life: workers that outlive one are found there by the next.
+fn socket_folder(root: &Path) -> io::Result<PathBuf> {
+    let within = root.join("run");
     if within.as_os_str().len() <= LONGEST_SOCKET_FOLDER {
         private_folder(&within)?;
-        return Ok((within, None));
+        return Ok(within);
     }
-    let elsewhere = tempfile::Builder::new().prefix("par-").tempdir()?;
-    Ok((elsewhere.path().to_owned(), Some(elsewhere)))
+    let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+    let name: String = digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let elsewhere = std::env::temp_dir().join(format!("par-{name}"));
+    private_folder(&elsewhere)?;
+    check_ours(&elsewhere)?;
+    Ok(elsewhere)
+}
+
+/// In a folder that all share, somebody else may have been there first.
+fn check_ours(folder: &Path) -> io::Result<()> {
+    let found = std::fs::symlink_metadata(folder)?;
+    let ours = found.is_dir()
+        && found.uid() == rustix::process::getuid().as_raw()
+        && found.mode() & 0o077 == 0;
+    if ours {
+        return Ok(());
+    }
+    let shown = folder.display();
+    let words = format!(
+        "`{shown}` is not a folder of ours alone: remove it, or name a state folder with a shorter path"
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
 }
 
 #[cfg(test)]
@@ -190,20 +252,21 @@ mod tests {
     #[test]
     fn a_state_folder_serves_one_supervisor_at_a_time() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let first = StateFolder::open(folder.path()).expect("free");
+        let first = StateFolder::open(folder.path(), None).expect("free");
         assert!(matches!(
-            StateFolder::open(folder.path()),
+            StateFolder::open(folder.path(), None),
             Err(StateError::Taken(_))
         ));
         drop(first);
-        assert!(StateFolder::open(folder.path()).is_ok());
+        assert!(StateFolder::open(folder.path(), None).is_ok());
     }
 
     #[test]
     fn a_long_path_still_has_room_for_sockets() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let long = folder.path().join("x".repeat(120));
-        let state = StateFolder::open(&long).expect("prepared");
+        let state = StateFolder::open(&long, None).expect("prepared");
+        assert_eq!(socket_folder(&long).expect("the same"), state.run);
         let socket = state.worker_socket(ReplicaId(u64::MAX));
         let folder = socket.with_extension(SOCKETS_OF_THE_AGENT);
         assert!(folder.join("door.sock").as_os_str().len() < 108);

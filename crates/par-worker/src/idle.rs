@@ -219,10 +219,16 @@ mod tests {
         let session = idle.begin_session();
         let second = idle.begin_session();
         pass(&idle, Duration::from_secs(60)).await;
-        assert!(matches!(reports.try_next(), Some(Report::Sessions { any: true })));
+        assert!(matches!(
+            reports.try_next(),
+            Some(Report::Sessions { any: true })
+        ));
         assert!(reports.try_next().is_none());
         drop((session, second));
-        assert!(matches!(reports.try_next(), Some(Report::Sessions { any: false })));
+        assert!(matches!(
+            reports.try_next(),
+            Some(Report::Sessions { any: false })
+        ));
         pass(&idle, Duration::from_secs(10)).await;
         assert!(matches!(reports.try_next(), Some(Report::Quiet)));
     }

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::client::{Client, Origin};
 use crate::command::{
     Context, build, call, completions, deploy, doctor, exec, init, inspect, lifecycle, logs, ps,
-    run, up,
+    releases, run, up, upgrade,
 };
 use crate::terminal::Terminal;
 use crate::{demo, exit};
@@ -68,6 +68,16 @@ enum Command {
     Restart(lifecycle::Restart),
     /// Stop agents and forget them
     Rm(lifecycle::Remove),
+    /// List the releases of an agent
+    Releases(releases::Releases),
+    /// Let a canary go, or bring an earlier release back
+    Rollback(releases::Rollback),
+    /// Give a canary all calls
+    Promote(releases::Promote),
+    /// Say how many processes serve an agent side by side
+    Scale(releases::Scale),
+    /// Put this binary in the place of the running supervisor; calls and agents go on
+    Upgrade(upgrade::Upgrade),
     /// Show what is in a package, and what is wrong with it
     Inspect(inspect::Inspect),
     /// Pack a folder into an .apkg, the same bytes every time
@@ -105,6 +115,11 @@ impl Cli {
             Command::Start(start) => wait_for(start.run(&context)),
             Command::Restart(restart) => wait_for(restart.run(&context)),
             Command::Rm(remove) => wait_for(remove.run(&context)),
+            Command::Releases(releases) => wait_for(releases.run(&context)),
+            Command::Rollback(rollback) => wait_for(rollback.run(&context)),
+            Command::Promote(promote) => wait_for(promote.run(&context)),
+            Command::Scale(scale) => wait_for(scale.run(&context)),
+            Command::Upgrade(upgrade) => wait_for(upgrade.run(&context)),
             Command::Doctor(doctor) => wait_for(doctor.run(&context)),
         }
     }

@@ -14,10 +14,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use par_lifecycle::Release;
+use par_lifecycle::{Beside, Release};
 use par_model::api::{DeployEvent, DeployOptions, Deployed, Detail};
 use par_model::{AgentId, ProcessId};
 use par_package::Package;
+use par_store::Secrets;
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
@@ -28,7 +29,6 @@ use super::spawn::{check_env, check_options, check_package_id, refused};
 use super::text_field::{broken, text_of};
 use super::{Api, Shared};
 use crate::catalog::Made;
-use crate::message::Running;
 use crate::snapshot::traceback;
 
 /// Events that may wait for a slow reader; progress beyond that is left out.
@@ -63,6 +63,8 @@ pub(super) async fn deploy(
     upload: Multipart,
 ) -> Result<Response, ApiError> {
     let (options, package) = receive(&api, upload).await?;
+    let canary_percent = options.canary_percent;
+    let beside = beside(canary_percent)?;
     let made = made_of(options, &package)?;
     let mut warnings = package.warnings;
     warnings.extend(made.warnings());
@@ -79,10 +81,16 @@ pub(super) async fn deploy(
         port: 0,
         grpc_port: 0,
         invoke_path: format!("/agents/{}/invoke", made.agent),
+        release: 0,
+        canary_percent,
         warnings,
     };
     let agent = made.agent.clone();
-    let release = api.control.deploy(made, Running::Replace).await?;
+    let release = api.control.deploy(made, beside).await?;
+    let deployed = Deployed {
+        release: release.0,
+        ..deployed
+    };
     let (events_in, events) = mpsc::channel(WAITING_EVENTS);
     let told = tell(Arc::clone(&api), agent, release, deployed, events_in);
     let as_lines = headers
@@ -98,11 +106,43 @@ pub(super) async fn deploy(
     Ok((status_of(&last), Json(last)).into_response())
 }
 
+/// How the release takes its place.
+fn beside(canary_percent: Option<f64>) -> Result<Beside, ApiError> {
+    let Some(percent) = canary_percent else {
+        return Ok(Beside::Roll);
+    };
+    let permille = (percent * 10.0).round();
+    if !(1.0..=999.0).contains(&permille) {
+        let words = format!("canary_percent: {percent} is not between 0.1 and 99.9");
+        return Err(ApiError::wrong_field(words));
+    }
+    Ok(Beside::Canary {
+        permille: permille as u16,
+    })
+}
+
+/// Says names alone.
+fn check_secrets(options: &DeployOptions) -> Result<(), ApiError> {
+    let renamed = |error: ApiError| ApiError {
+        detail: error.detail.replacen("env_vars", "secrets", 1),
+        ..error
+    };
+    check_env(&options.secrets).map_err(renamed)?;
+    let mut both = options.env_vars.keys();
+    match both.find(|name| options.secrets.contains_key(*name)) {
+        Some(name) => Err(ApiError::wrong_field(format!(
+            "secrets.{name}: it is in env_vars, too"
+        ))),
+        None => Ok(()),
+    }
+}
+
 const LINES: &str = "application/x-ndjson";
 
 fn made_of(options: DeployOptions, package: &Package) -> Result<Made, ApiError> {
     check_options(&options.options)?;
     check_env(&options.env_vars)?;
+    check_secrets(&options)?;
     check_package_id(options.package_id.as_deref().unwrap_or_default())?;
     let named = options
         .agent_id
@@ -115,7 +155,10 @@ fn made_of(options: DeployOptions, package: &Package) -> Result<Made, ApiError> 
         digest: package.digest.clone(),
         package: package.root.clone(),
         env: options.env_vars,
+        secrets: Secrets(options.secrets),
         options: options.options,
+        note: None,
+        unusable: None,
     })
 }
 

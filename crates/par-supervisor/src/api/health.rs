@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use par_lifecycle::Route;
 use par_model::ProcessState;
 use par_model::api::{AgentHealth, FleetHealth, RuntimeHealth};
 use tokio::net::UnixStream;
@@ -27,16 +29,20 @@ pub(super) async fn fleet_health(State(api): Shared) -> Json<FleetHealth> {
     let snapshot = api.control.snapshot();
     let mut asked = JoinSet::new();
     for (agent, known) in &snapshot.agents {
-        let (agent, known) = (agent.to_string(), known.clone());
+        let (agent, known) = (agent.to_string(), Arc::clone(known));
         let socket = known
-            .status
+            .replica()
             .incarnation
             .map(|it| api.sockets.join(format!("{}.sock", it.replica)));
         asked.spawn(async move {
             let health = match socket {
-                Some(socket) if known.status.state == ProcessState::Running => {
+                Some(socket) if known.state() == ProcessState::Running => {
                     ask(&agent, &socket).await
                 }
+                _ if known.status.route == Route::Asleep => AgentHealth::Healthy {
+                    details: serde_json::json!({ "status": "idle", "agent_id": agent }),
+                    agent_id: agent.clone(),
+                },
                 _ => not_running(&known),
             };
             (agent, health)
@@ -61,8 +67,8 @@ pub(super) async fn fleet_health(State(api): Shared) -> Json<FleetHealth> {
 }
 
 fn not_running(known: &Known) -> AgentHealth {
-    let state = known.status.state.as_str();
-    let error = match &known.status.error {
+    let state = known.state().as_str();
+    let error = match known.error() {
         Some(cause) => format!("{state}: {cause}"),
         None => state.to_owned(),
     };

@@ -1,19 +1,20 @@
 //! Stop, start, restart and remove agents that are known.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use par_lifecycle::{Command, Release};
-use par_model::AgentId;
+use par_lifecycle::{Beside, Command, Release};
 use par_model::api::{Detail, Done, SpawnRequest, Spawned};
+use par_model::{AgentId, ReplicaId};
 
 use super::outcome::{StillAlive, end_of};
 use super::refusal::ApiError;
 use super::spawn::{made_from, start as start_release, started};
 use super::{Api, Shared};
-use crate::message::Running;
+use crate::snapshot::Known;
 
 /// Longer than any drain and grace together: a stop always ends.
 const LONGEST_STOP: Duration = Duration::from_secs(60);
@@ -78,30 +79,19 @@ pub(super) async fn restart(
 ) -> Result<Json<Spawned>, ApiError> {
     if !body.trim_ascii().is_empty() {
         let made = made_from(&api, &body, Some(&word)).await?;
-        return start_release(&api, made, Running::Replace).await.map(Json);
+        return start_release(&api, made, Beside::Roll).await.map(Json);
     }
     let (agent, release) = find(&api, &word)?;
-    let before = api
-        .control
-        .snapshot()
-        .agents
-        .get(&agent)
-        .and_then(|known| known.status.incarnation);
-    api.control
-        .command(Command::Restart(agent.clone(), None))
-        .await?;
-    if let Some(before) = before {
-        let gone = |known: &crate::snapshot::Known| {
-            known
-                .status
-                .incarnation
-                .is_none_or(|it| it.replica != before.replica)
-        };
-        let mut snapshots = api.control.snapshots.clone();
-        let ended = snapshots.wait_for(|snapshot| snapshot.agents.get(&agent).is_none_or(gone));
-        if tokio::time::timeout(LONGEST_STOP, ended).await.is_err() {
-            return Err(StillAlive(agent).into());
-        }
+    let before = living(&api, &agent);
+    api.control.command(Command::Restart(agent.clone())).await?;
+    let gone = |known: &Arc<Known>| {
+        let mut living = known.status.replicas.iter().filter_map(|it| it.incarnation);
+        living.all(|it| !before.contains(&it.replica))
+    };
+    let mut snapshots = api.control.snapshots.clone();
+    let ended = snapshots.wait_for(|snapshot| snapshot.agents.get(&agent).is_none_or(gone));
+    if tokio::time::timeout(LONGEST_STOP, ended).await.is_err() {
+        return Err(StillAlive(agent).into());
     }
     started(&api, agent, release, vec![]).await.map(Json)
 }
@@ -126,11 +116,20 @@ pub(super) async fn remove(
     Ok(Json(Done::success()))
 }
 
-fn find(api: &Api, word: &str) -> Result<(AgentId, Release), ApiError> {
+fn living(api: &Api, agent: &AgentId) -> Vec<ReplicaId> {
+    let snapshot = api.control.snapshot();
+    let known = snapshot.agents.get(agent);
+    let replicas = known.iter().flat_map(|known| &known.status.replicas);
+    replicas
+        .filter_map(|it| Some(it.incarnation?.replica))
+        .collect()
+}
+
+pub(super) fn find(api: &Api, word: &str) -> Result<(AgentId, Release), ApiError> {
     let snapshot = api.control.snapshot();
     let found = snapshot
         .find(word)
-        .map(|(agent, known)| (agent.clone(), known.status.release));
+        .map(|(agent, known)| (agent.clone(), known.release()));
     let shown: String = word.chars().take(80).collect();
     found.ok_or_else(|| ApiError::not_found(format!("Process {shown} not found")))
 }

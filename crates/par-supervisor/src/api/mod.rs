@@ -8,10 +8,12 @@ mod lifecycle;
 mod logs;
 mod outcome;
 mod refusal;
+mod releases;
 mod spawn;
 mod status;
 mod stock;
 mod text_field;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ pub(crate) struct Api {
     pub(crate) deployments: Deployments,
     /// Where workers listen, `<replica>.sock` each.
     pub(crate) sockets: std::path::PathBuf,
+    /// Who lets another process go on.
+    pub(crate) upgrades: tokio::sync::mpsc::Sender<crate::daemon::Upgrade>,
 }
 
 type Shared = axum::extract::State<Arc<Api>>;
@@ -62,6 +66,11 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(lifecycle::start))
         .routes(routes!(lifecycle::restart))
         .routes(routes!(lifecycle::remove))
+        .routes(routes!(releases::list))
+        .routes(routes!(releases::rollback))
+        .routes(routes!(releases::promote))
+        .routes(routes!(releases::scale))
+        .routes(routes!(upgrade::upgrade))
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(deploy::deploy))

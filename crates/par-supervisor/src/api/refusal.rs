@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use par_lifecycle::Refusal;
 use par_model::api::detail;
 
+use crate::message::CommandError;
+
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
@@ -49,10 +51,25 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match &refusal {
             Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-            Refusal::AlreadyRuns(_) | Refusal::StillStopping(_) => StatusCode::CONFLICT,
+            Refusal::AlreadyRuns(_)
+            | Refusal::StillStopping(_)
+            | Refusal::NoCanary(_)
+            | Refusal::CanaryNotReady(_)
+            | Refusal::NothingBeside(_) => StatusCode::CONFLICT,
             Refusal::NoPortFree | Refusal::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, refusal.to_string())
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Refused(refusal) => refusal.into(),
+            CommandError::NotKept(_) | CommandError::OnlyNow(_) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string())
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use par_lifecycle::Release;
+use par_lifecycle::{Beside, Release};
 use par_model::api::{Detail, SpawnOptions, SpawnRequest, Spawned};
 use par_model::control::MAX_LINE;
 use par_model::{AgentId, ProcessId};
@@ -21,12 +21,14 @@ use super::outcome::port_of;
 use super::refusal::ApiError;
 use super::{Api, Shared};
 use crate::catalog::Made;
-use crate::message::Running;
 
 /// Bytes of all variables together: less than Linux takes of a single one. A worker is told them in one line, where
 /// a byte may take six.
 const LARGEST_ENV: usize = 120 << 10;
 const _: () = assert!(LARGEST_ENV * 6 < MAX_LINE);
+
+/// Of one agent: each has ports and processes of its own.
+pub(super) const MOST_REPLICAS: u32 = 64;
 
 /// Longest name of a package that whoever deploys it may choose, in bytes.
 const LONGEST_PACKAGE_ID: usize = 1 << 10;
@@ -57,7 +59,7 @@ struct Fields {
 )]
 pub(super) async fn spawn(State(api): Shared, body: Bytes) -> Result<Json<Spawned>, ApiError> {
     let made = made_from(&api, &body, None).await?;
-    start(&api, made, Running::Refuse).await.map(Json)
+    start(&api, made, Beside::Refuse).await.map(Json)
 }
 
 /// Reads a spawn request and takes its package in. `word` is what the path calls the agent, if it does.
@@ -104,7 +106,10 @@ pub(super) async fn made_from(
         digest: package.digest,
         package: package.root,
         env: fields.env_vars,
+        secrets: Default::default(),
         options,
+        note: None,
+        unusable: None,
     })
 }
 
@@ -136,6 +141,16 @@ pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
         1000.0,
     )?;
     within("cpu_limit", options.cpu_limit, 0.01, 4096.0)?;
+    let seconds = [
+        ("restart_period_seconds", options.restart_period_seconds),
+        ("idle_timeout_seconds", options.idle_timeout_seconds),
+        ("idle_stop_seconds", options.idle_stop_seconds),
+    ];
+    for (name, value) in seconds {
+        within(name, value, 0.001, longest)?;
+    }
+    let replicas = options.replicas.map(f64::from);
+    within("replicas", replicas, 1.0, f64::from(MOST_REPLICAS))?;
     match options.memory_limit_mb {
         Some(megabytes) if !(16..=1 << 24).contains(&megabytes) => {
             Err(ApiError::wrong_field(format!(
@@ -183,7 +198,7 @@ pub(super) fn check_package_id(package_id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn field_by_field<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn field_by_field<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let place = error.path().to_string();
@@ -207,9 +222,9 @@ pub(super) fn refused(error: IntakeError) -> ApiError {
 }
 
 /// Starts a release.
-pub(super) async fn start(api: &Api, made: Made, running: Running) -> Result<Spawned, ApiError> {
+pub(super) async fn start(api: &Api, made: Made, beside: Beside) -> Result<Spawned, ApiError> {
     let (agent, warnings) = (made.agent.clone(), made.warnings());
-    let release = api.control.deploy(made, running).await?;
+    let release = api.control.deploy(made, beside).await?;
     started(api, agent, release, warnings).await
 }
 

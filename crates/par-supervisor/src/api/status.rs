@@ -69,6 +69,7 @@ fn describe(snapshot: &Snapshot) -> SupervisorStatus {
         generation: snapshot.generation,
         processes: processes.collect(),
         routes: snapshot.routes(),
+        unsaved: snapshot.unsaved.clone(),
     }
 }
 

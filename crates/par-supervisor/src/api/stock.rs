@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::{Multipart, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use par_lifecycle::Beside;
 use par_model::AgentId;
 use par_package::Package;
 use serde::Serialize;
@@ -23,7 +24,6 @@ use super::spawn::check_env;
 use super::text_field::{broken, discard, text_of};
 use super::{Api, Shared};
 use crate::catalog::Made;
-use crate::message::Running;
 
 /// Deployments whose outcome is remembered.
 const REMEMBERED: usize = 1000;
@@ -124,11 +124,11 @@ pub(super) async fn deploy(
     let made = made_of(agent.clone(), upload.env, package);
     let release = api
         .control
-        .deploy(made, Running::Replace)
+        .deploy(made, Beside::Roll)
         .await
         .map_err(ApiError::from)?;
     let deployment = Deployment {
-        id: release.0.to_string(),
+        id: format!("{agent}-{}", release.0),
         status: "deploying",
         queued_at: now(),
         completed_at: None,
@@ -188,7 +188,7 @@ async fn read(api: &Api, mut multipart: Multipart) -> Result<Upload, ApiError> {
 fn runs_other_content(api: &Api, agent: &AgentId, package: &Package) -> bool {
     let snapshot = api.control.snapshot();
     snapshot.agents.get(agent).is_some_and(|known| {
-        known.status.incarnation.is_some()
+        known.lives()
             && known.made.package_id == package.label()
             && known.made.digest != package.digest
     })
@@ -207,7 +207,10 @@ fn made_of(agent: AgentId, env: BTreeMap<String, String>, package: Package) -> M
         digest: package.digest,
         package: package.root,
         env: given,
-        options: par_model::api::SpawnOptions::default(),
+        secrets: Default::default(),
+        options: Default::default(),
+        note: None,
+        unusable: None,
     }
 }
 

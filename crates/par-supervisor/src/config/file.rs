@@ -10,6 +10,9 @@
 //! drain_timeout_seconds = 10
 //! stable_after_seconds = 10
 //! call_timeout_seconds = 60
+//! worker_grace_seconds = 60
+//! session_timeout_seconds = 600
+//! upgrade_drain_seconds = 3600
 //! body_limit_mb = 64
 //!
 //! [execution]                  # of each agent that runs code in sessions
@@ -59,6 +62,9 @@ pub(super) struct File {
     pub(super) drain_timeout: Option<(String, f64)>,
     pub(super) stable_after: Option<(String, f64)>,
     pub(super) call_timeout: Option<(String, f64)>,
+    pub(super) worker_grace: Option<(String, f64)>,
+    pub(super) session_timeout: Option<(String, f64)>,
+    pub(super) upgrade_drain: Option<(String, f64)>,
     pub(super) body_limit_mb: Option<(String, u64)>,
     pub(super) execution: SessionLimits,
     pub(super) agents: Vec<FileAgent>,
@@ -106,7 +112,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 12] = [
+        const KNOWN: [&str; 15] = [
             "host",
             "port",
             "state",
@@ -116,6 +122,9 @@ impl File {
             "drain_timeout_seconds",
             "stable_after_seconds",
             "call_timeout_seconds",
+            "worker_grace_seconds",
+            "session_timeout_seconds",
+            "upgrade_drain_seconds",
             "body_limit_mb",
             "execution",
             "agents",
@@ -151,6 +160,21 @@ impl File {
                         .number(key.get_ref(), value)
                         .map(|number| (place, number))
                 }
+                "worker_grace_seconds" => {
+                    file.worker_grace = notes
+                        .number(key.get_ref(), value)
+                        .map(|number| (place, number))
+                }
+                "session_timeout_seconds" => {
+                    file.session_timeout = notes
+                        .number(key.get_ref(), value)
+                        .map(|number| (place, number))
+                }
+                "upgrade_drain_seconds" => {
+                    file.upgrade_drain = notes
+                        .number(key.get_ref(), value)
+                        .map(|number| (place, number))
+                }
                 "body_limit_mb" => {
                     file.body_limit_mb = notes
                         .whole(key.get_ref(), value)
@@ -178,7 +202,7 @@ fn agents(value: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Vec<FileAg
 }
 
 fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<FileAgent> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 15] = [
         "id",
         "package",
         "env",
@@ -189,6 +213,11 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
         "restart_delay_seconds",
         "backoff_multiplier",
         "max_restart_delay_seconds",
+        "max_restarts_in_period",
+        "restart_period_seconds",
+        "replicas",
+        "idle_timeout_seconds",
+        "idle_stop_seconds",
     ];
     let (mut id, mut package, mut env, mut options) =
         (None, None, BTreeMap::new(), SpawnOptions::default());
@@ -207,6 +236,11 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
             "max_restart_delay_seconds" => {
                 options.max_restart_delay_seconds = notes.number(name, value)
             }
+            "max_restarts_in_period" => options.max_restarts_in_period = notes.whole(name, value),
+            "restart_period_seconds" => options.restart_period_seconds = notes.number(name, value),
+            "replicas" => options.replicas = notes.whole(name, value),
+            "idle_timeout_seconds" => options.idle_timeout_seconds = notes.number(name, value),
+            "idle_stop_seconds" => options.idle_stop_seconds = notes.number(name, value),
             unknown => notes.unknown(unknown, &key.span(), &KNOWN),
         }
     }

@@ -28,6 +28,8 @@ pub struct Given {
     pub python: Option<PathBuf>,
     /// Seconds.
     pub start_timeout: Option<f64>,
+    /// Seconds; 0: workers end with their supervisor.
+    pub worker_grace: Option<f64>,
     /// Without one, `par.toml` in the current folder if it is there.
     pub config: Option<PathBuf>,
 }
@@ -46,6 +48,12 @@ pub struct Settings {
     pub stable_after: Duration,
     /// Deadline of a call that names none.
     pub call_timeout: Duration,
+    /// How long workers go on without a supervisor.
+    pub worker_grace: Duration,
+    /// For sessions whose release was replaced to end by themselves.
+    pub session_timeout: Duration,
+    /// For calls in flight when another process takes over.
+    pub upgrade_drain_timeout: Duration,
     /// Largest JSON body and gRPC message, in bytes.
     pub body_limit: u64,
     pub execution: SessionLimits,
@@ -97,6 +105,10 @@ impl Settings {
             .start_timeout
             .map(|seconds| ("--start-timeout".to_owned(), seconds))
             .or(file.start_timeout);
+        let worker_grace = given
+            .worker_grace
+            .map(|seconds| ("--worker-grace".to_owned(), seconds))
+            .or(file.worker_grace);
         let settings = Self {
             host: checked(host, parse_host, &mut mistakes)
                 .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -113,6 +125,12 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(10)),
             call_timeout: checked(file.call_timeout, parse_seconds, &mut mistakes)
                 .unwrap_or(Duration::from_secs(60)),
+            worker_grace: checked(worker_grace, parse_grace, &mut mistakes)
+                .unwrap_or(Duration::from_secs(60)),
+            session_timeout: checked(file.session_timeout, parse_seconds, &mut mistakes)
+                .unwrap_or(Duration::from_secs(600)),
+            upgrade_drain_timeout: checked(file.upgrade_drain, parse_seconds, &mut mistakes)
+                .unwrap_or(Duration::from_secs(3600)),
             body_limit: checked(file.body_limit_mb, parse_body_limit, &mut mistakes)
                 .unwrap_or_else(|| CallLimits::default().body),
             execution: file.execution,
@@ -174,6 +192,14 @@ fn parse_seconds(seconds: f64) -> Result<Duration, String> {
         .ok()
         .filter(|duration| !duration.is_zero() && *duration < Duration::from_secs(7 * 24 * 3600))
         .ok_or_else(|| format!("{seconds} is no number of seconds above 0 and below a week"))
+}
+
+/// As [`parse_seconds`], but none is an answer, too.
+fn parse_grace(seconds: f64) -> Result<Duration, String> {
+    if seconds == 0.0 {
+        return Ok(Duration::ZERO);
+    }
+    parse_seconds(seconds)
 }
 
 /// A frame to an agent takes no more.

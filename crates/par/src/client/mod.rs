@@ -10,7 +10,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use http::request::Builder;
 use http::{Method, Request};
 use http_body_util::Full;
@@ -53,6 +53,18 @@ impl Client {
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(self.request(Method::POST, path), Bytes::new())
             .await
+    }
+
+    pub(crate) async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).expect("our own bodies are plain JSON");
+        let request = self
+            .request(Method::POST, path)
+            .header(CONTENT_TYPE, "application/json");
+        self.ask(request, body.into()).await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -21,8 +21,12 @@ use crate::terminal::{Progress, bytes, harmless, shell_word};
         par deploy hello-0.1.0.apkg                a package\n  \
         par deploy ./hello                         a folder: packed, then deployed\n  \
         par deploy ./hello --name greeter          under another name\n  \
-        par deploy ./hello --env KEY=value --env-file prod.env\n\n\
-        A running agent of that name is replaced.")]
+        par deploy ./hello --env KEY=value --env-file prod.env\n  \
+        par deploy ./hello --secret-file keys.env   values that are kept apart and never shown\n  \
+        par deploy ./hello --canary 10              gets 10 % of the calls until `par promote hello`\n  \
+        par deploy ./hello --replicas 3             three processes side by side\n\n\
+        Beside a running agent of that name the new release starts; when it answers, it takes the calls, and the old\n\
+        one finishes those it has. If it does not come up, the old one simply goes on.")]
 pub(crate) struct Deploy {
     /// An .apkg file, or a folder with an agent.yaml
     #[arg(value_name = "FILE|FOLDER")]
@@ -40,6 +44,30 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
 
+    /// A file of secrets, one KEY=VALUE a line; kept readable for the owner only, never shown
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+
+    /// A secret whose value is in a variable of this name here: what stands on a command line is seen by others
+    #[arg(long, value_name = "KEY")]
+    secret_env: Vec<String>,
+
+    /// Let the new release have this share of the calls, in percent, beside the running one
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    canary: Option<f64>,
+
+    /// Processes that serve the agent side by side; without it, as many as it has
+    #[arg(long, value_name = "N")]
+    replicas: Option<u32>,
+
+    /// Freeze the agent when nobody has called it for so long
+    #[arg(long, value_name = "SECONDS")]
+    idle_timeout: Option<f64>,
+
+    /// Stop it when it has been frozen for so long; the next call starts it [default: 600]
+    #[arg(long, value_name = "SECONDS", requires = "idle_timeout")]
+    idle_stop: Option<f64>,
+
     /// What to do when the agent ends by itself
     #[arg(long, value_enum)]
     restart: Option<Restart>,
@@ -47,6 +75,15 @@ pub(crate) struct Deploy {
     /// Return once the package is accepted, not when the agent answers
     #[arg(long)]
     no_wait: bool,
+}
+
+/// `10` or `10%`
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    let percent: Option<f64> = number.parse().ok();
+    percent
+        .filter(|percent| (0.1..=99.9).contains(percent))
+        .ok_or_else(|| "a share is between 0.1 and 99.9 percent".to_owned())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -103,11 +140,23 @@ impl Deploy {
             None => Default::default(),
         };
         env_vars.extend(self.env.into_iter().map(Variable::into_pair));
+        let mut secrets = match &self.secret_file {
+            Some(path) => environment::of_file(path)?,
+            None => Default::default(),
+        };
+        for key in self.secret_env {
+            secrets.insert(key.clone(), environment::of_ours(&key)?);
+        }
         Ok(DeployOptions {
             agent_id: self.name.map(String::from),
             package_id: None,
             env_vars,
+            secrets,
+            canary_percent: self.canary,
             options: SpawnOptions {
+                replicas: self.replicas,
+                idle_timeout_seconds: self.idle_timeout,
+                idle_stop_seconds: self.idle_stop,
                 restart_policy: self.restart.map(RestartMode::from),
                 ..SpawnOptions::default()
             },
@@ -153,6 +202,17 @@ async fn answering(context: &Context, deployed: &Deployed) -> anyhow::Result<()>
         }
         Way::Action(action) => (format!("/agents/{agent}"), grpcurl(context, agent, &action)),
     };
+    if let Some(percent) = deployed.canary_percent {
+        let (promote, rollback) = (
+            context.par(&format!("promote {agent}")),
+            context.par(&format!("rollback {agent}")),
+        );
+        let release = deployed.release;
+        terminal.print(&format!(
+            "release {release} of {agent} takes {percent} % of the calls: {url}{path}\n  all of them: {promote}\n  none again: {rollback}"
+        ))?;
+        return Ok(());
+    }
     terminal.print(&format!("{agent} is running: {url}{path}\n  try: {line}"))?;
     Ok(())
 }

@@ -61,6 +61,15 @@ pub(super) fn of_file(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         .collect())
 }
 
+/// The value of a variable of our own.
+pub(super) fn of_ours(key: &str) -> anyhow::Result<String> {
+    std::env::var(key).map_err(|_| {
+        let message = format!("there is no variable `{key}` here to take the secret from");
+        let help = format!("set it before: `export {key}`, or write it into a --secret-file");
+        Problem::new(Exit::Usage, message).help(help).into()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,8 +14,10 @@ pub(crate) mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod packing;
 pub(crate) mod ps;
+pub(crate) mod releases;
 pub(crate) mod run;
 pub(crate) mod up;
+pub(crate) mod upgrade;
 
 use crate::client::Client;
 use crate::terminal::Terminal;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use par_model::ProcessState;
-use par_model::api::{ProcessStatus, SupervisorStatus};
+use par_model::api::{IdleState, ProcessStatus, RolloutStatus, SupervisorStatus};
 
 use super::{Context, fleet};
 use crate::terminal::{Cell, Column, Row, Style, Table, bytes, duration};
@@ -25,12 +25,13 @@ const fn column(title: &'static str, right: bool, dispensable: u8) -> Column {
     }
 }
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     Column {
         least: Some(8),
         ..column("AGENT", false, 0)
     },
     column("STATE", false, 0),
+    column("REL", true, 7),
     column("PORT", true, 1),
     column("UPTIME", true, 3),
     column("RESTARTS", true, 2),
@@ -99,7 +100,8 @@ fn cells(process: &ProcessStatus) -> Vec<Cell> {
     let resources = process.resources.as_ref();
     vec![
         Cell::new(&process.agent_id, Style::Strong),
-        Cell::new(process.state.as_str(), style(process.state)),
+        Cell::new(state(process), style(process)),
+        process.release.to_string().into(),
         known(process.port.map(|port| port.to_string())),
         known(process.uptime.map(duration)),
         process.restart_count.to_string().into(),
@@ -109,8 +111,26 @@ fn cells(process: &ProcessStatus) -> Vec<Cell> {
     ]
 }
 
-fn style(state: ProcessState) -> Style {
-    match state {
+/// With how many of the replicas are there, if there are several.
+fn state(process: &ProcessStatus) -> String {
+    let word = match process.idle {
+        Some(IdleState::Frozen) => "frozen",
+        Some(IdleState::Stopped) => "idle",
+        None => process.state.as_str(),
+    };
+    let own = process.instances.iter();
+    let there = own
+        .filter(|it| it.release == process.release && it.state == process.state)
+        .count();
+    match process.replicas {
+        0 | 1 => word.to_owned(),
+        all => format!("{word} {there}/{all}"),
+    }
+}
+
+fn style(process: &ProcessStatus) -> Style {
+    match process.state {
+        _ if process.idle.is_some() => Style::Faint,
         ProcessState::Running => Style::Good,
         ProcessState::Starting | ProcessState::Stopping => Style::Warning,
         ProcessState::Stopped => Style::Faint,
@@ -126,6 +146,34 @@ fn reasons(process: &ProcessStatus) -> Vec<Cell> {
     }
     if let Some(error) = &process.error {
         below.push(Cell::new(error, Style::Bad));
+    }
+    if let Some(canary) = &process.canary {
+        let what = match canary.ready {
+            true => "takes",
+            false => "comes up to take",
+        };
+        let line = format!(
+            "release {}: {what} {} % of the calls",
+            canary.release, canary.percent
+        );
+        below.push(Cell::new(line, Style::Warning));
+    }
+    match &process.rollout {
+        Some(RolloutStatus {
+            release,
+            error: None,
+        }) => below.push(Cell::new(
+            format!("release {release} comes up"),
+            Style::Warning,
+        )),
+        Some(RolloutStatus {
+            release,
+            error: Some(error),
+        }) => {
+            let line = format!("release {release} did not take its place: {error}");
+            below.push(Cell::new(line, Style::Faint));
+        }
+        None => {}
     }
     if let Some(seconds) = process.restart_in {
         let soon = format!("restarts in {}", duration(seconds.ceil()));

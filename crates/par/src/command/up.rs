@@ -45,6 +45,10 @@ pub(crate) struct Up {
     #[arg(long, env = "PAR_START_TIMEOUT", value_name = "SECONDS")]
     start_timeout: Option<f64>,
 
+    /// How long agents go on when the supervisor is gone, for the next one to find them [default: 60]
+    #[arg(long, env = "PAR_WORKER_GRACE", value_name = "SECONDS")]
+    worker_grace: Option<f64>,
+
     /// What is logged to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "PAR_LOG", value_name = "LEVEL", default_value = "info")]
     log: LevelFilter,
@@ -59,6 +63,7 @@ impl Up {
             agent_ports: self.agent_ports,
             python: self.python,
             start_timeout: self.start_timeout,
+            worker_grace: self.worker_grace,
             config: self.config,
         })?;
         doors::supervisor(settings, self.log, context.terminal)

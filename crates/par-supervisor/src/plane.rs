@@ -1,0 +1,199 @@
+//! Brings up what decides and performs: the state file is read, workers of an earlier life are found, and the driver goes
+//! on from there.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use par_lifecycle::{Action, Fleet, Release};
+use par_model::AgentId;
+use par_store::{Change, KeptAgent, Outcome, Store, StoreError};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use crate::adoption::{self, Found};
+use crate::catalog::{Catalog, Made};
+use crate::driver::{Driver, Remains};
+use crate::effects::{Effects, Ground, Place};
+use crate::keeper::Keeper;
+use crate::message::Message;
+use crate::restore;
+use crate::snapshot::Told;
+use crate::wishes::Wishes;
+
+/// Ids of incarnations of one life of the supervisor; the next one begins above them.
+const REPLICAS_OF_A_LIFE: u64 = 1_000_000_000;
+
+pub(crate) fn first_replica(store: &Store) -> u64 {
+    store.life() * REPLICAS_OF_A_LIFE + 1
+}
+
+/// A driver that goes on from what was kept.
+pub(crate) async fn restore(
+    ground: Rc<Ground>,
+    settings: par_lifecycle::Settings,
+    keeper: Keeper,
+    messages: mpsc::Sender<Message>,
+    remains: Remains,
+) -> Result<Driver, StoreError> {
+    let store = keeper.store().expect("the file was just opened");
+    let (agents, kept_workers) = read(store).await?;
+    let workers = kept_workers
+        .iter()
+        .map(|kept| kept.replica)
+        .collect::<Vec<_>>();
+    let found = adoption::find_all(kept_workers, &ground.state).await;
+    if let Err(error) = ground.state.clear_sockets(&adoption::replicas(&found)) {
+        warn!(%error, "failed to remove sockets of an earlier supervisor");
+    }
+    let mut wishes = Wishes::default();
+    wishes.begin_with(
+        agents
+            .iter()
+            .map(|kept| (kept.agent.clone(), kept.wish.clone())),
+        workers.iter().copied(),
+    );
+    workers
+        .iter()
+        .filter(|replica| !found.iter().any(|it| it.kept.replica == **replica))
+        .for_each(|replica| wishes.over(*replica));
+    let mut driver = Driver {
+        fleet: Fleet::new(settings),
+        catalog: Catalog::default(),
+        effects: Effects::new(ground),
+        publisher: remains.publisher,
+        wishes,
+        keeper,
+        mailbox: remains.mailbox,
+        wakes: remains.wakes,
+        messages,
+        changed: Default::default(),
+        unsaved: None,
+        retry_at: None,
+    };
+    driver.effects.sweep();
+    driver.take_up(&agents, found);
+    Ok(driver)
+}
+
+async fn read(
+    store: Arc<Store>,
+) -> Result<(Vec<KeptAgent>, Vec<par_store::Incarnation>), StoreError> {
+    let read = move || Ok((store.agents()?, store.incarnations()?));
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+impl Driver {
+    /// Agents as they were left, with those of their workers that go on.
+    fn take_up(&mut self, agents: &[KeptAgent], found: Vec<Found>) {
+        let mut by_agent: BTreeMap<AgentId, Vec<Found>> = BTreeMap::new();
+        for found in found {
+            let agent = found.kept.agent.clone();
+            by_agent.entry(agent).or_default().push(found);
+        }
+        for kept in agents {
+            let living = by_agent.remove(&kept.agent).unwrap_or_default();
+            self.take_up_one(kept, living);
+        }
+        for (agent, strangers) in by_agent {
+            // Its agent is gone from the file: nobody will ask for it.
+            warn!(%agent, "a worker of an agent that is not wanted is ended");
+            for found in strangers {
+                par_sandbox::kill_descendants(found.pid);
+                found.target.signal(rustix::process::Signal::KILL);
+            }
+        }
+        self.keep_now();
+    }
+
+    fn take_up_one(&mut self, kept: &KeptAgent, living: Vec<Found>) {
+        let agent = &kept.agent;
+        let made: Vec<(Release, Made)> = kept
+            .releases
+            .iter()
+            .filter(|release| is_in_use(kept, release.number, &living))
+            .map(|release| (Release(release.number), restore::made(agent, release)))
+            .collect();
+        let living_refs: Vec<&Found> = living.iter().collect();
+        let Some(restored) = restore::restored(kept, &made, &living_refs) else {
+            return error!(%agent, release = kept.wish.current, "an agent cannot be restored: its release is gone");
+        };
+        self.catalog.begin_after(agent, Release(kept.last_number));
+        for (release, made) in made {
+            self.catalog.add(release, Arc::new(made));
+        }
+        for found in &living {
+            let socket = self.effects.socket_of(found.kept.replica);
+            self.publisher.begin(agent, found.kept.replica, socket);
+        }
+        let actions = self.fleet.restore(Instant::now(), agent.clone(), restored);
+        self.adopt(agent, living);
+        self.perform(actions);
+        self.settle_outcomes(kept);
+    }
+
+    /// Before the fleet's actions: some of these may be told to end at once.
+    fn adopt(&mut self, agent: &AgentId, living: Vec<Found>) {
+        for found in living {
+            let replica = found.kept.replica;
+            let release = Release(found.kept.release);
+            let Some(made) = self.catalog.get(agent, release).cloned() else {
+                warn!(%agent, %replica, "a worker of a release that is gone is ended");
+                found.target.signal(rustix::process::Signal::KILL);
+                continue;
+            };
+            *self.publisher.told(replica) = Told {
+                progress: None,
+                agent_pid: found.resumed.agent_pid,
+            };
+            let (quiet, any) = (found.resumed.quiet, found.resumed.sessions);
+            let place = Place {
+                replica,
+                port: found.kept.port,
+                grpc_port: found.kept.grpc_port,
+            };
+            self.effects.adopt(place, made, found);
+            self.effects.keep(replica);
+            self.resume(replica, quiet, any);
+        }
+    }
+
+    fn resume(&mut self, replica: par_model::ReplicaId, quiet: bool, any: bool) {
+        use par_lifecycle::Event;
+        let now = Instant::now();
+        let mut actions: Vec<Action> = vec![];
+        if any {
+            actions.extend(self.fleet.handle(now, Event::Sessions { replica, any }));
+        }
+        if quiet {
+            actions.extend(self.fleet.handle(now, Event::Quiet(replica)));
+        }
+        self.perform(actions);
+    }
+
+    /// A release that was coming in when the supervisor ended has not come.
+    fn settle_outcomes(&mut self, kept: &KeptAgent) {
+        let canary = kept.wish.canary.map(|canary| canary.release);
+        for release in &kept.releases {
+            let wanted = release.number == kept.wish.current || Some(release.number) == canary;
+            if release.outcome == Outcome::Pending && !wanted {
+                let reason = "the supervisor ended before it took the calls".to_owned();
+                let outcome = Outcome::Failed { reason };
+                let agent = kept.agent.clone();
+                self.wishes
+                    .add(Change::SetOutcome(agent, release.number, outcome));
+            }
+        }
+    }
+}
+
+fn is_in_use(kept: &KeptAgent, number: u32, living: &[Found]) -> bool {
+    let canary = kept.wish.canary.map(|canary| canary.release);
+    number == kept.wish.current
+        || Some(number) == canary
+        || living.iter().any(|found| found.kept.release == number)
+}

@@ -1,0 +1,166 @@
+//! Makes known what the fleet decided: routes for the gateway, a snapshot for everybody else. Only what has changed is
+//! made anew.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use par_gateway::{Backend, Bell, RouteTable, Targets};
+use par_lifecycle::{AgentStatus, Fleet, Route};
+use par_model::{AgentId, ReplicaId};
+use tokio::sync::watch;
+
+use crate::catalog::Catalog;
+use crate::snapshot::{Known, Snapshot, Told};
+
+pub(crate) struct Publisher {
+    routes: par_gateway::Routes,
+    published: HashMap<AgentId, Route>,
+    backends: HashMap<ReplicaId, Arc<Backend>>,
+    /// Of agents that sleep, or are being woken.
+    bells: HashMap<AgentId, Arc<Bell>>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    told: HashMap<ReplicaId, Told>,
+}
+
+impl Publisher {
+    pub(crate) fn new(
+        routes: par_gateway::Routes,
+        snapshots: watch::Sender<Arc<Snapshot>>,
+    ) -> Self {
+        Self {
+            routes,
+            published: HashMap::new(),
+            backends: HashMap::new(),
+            bells: HashMap::new(),
+            snapshots,
+            told: HashMap::new(),
+        }
+    }
+
+    /// An incarnation may be routed to from now on.
+    pub(crate) fn begin(&mut self, agent: &AgentId, replica: ReplicaId, socket: PathBuf) {
+        let backend = Backend::new(agent, replica, socket);
+        self.backends.insert(replica, backend);
+    }
+
+    pub(crate) fn told(&mut self, replica: ReplicaId) -> &mut Told {
+        self.told.entry(replica).or_default()
+    }
+
+    pub(crate) fn over(&mut self, replica: ReplicaId) {
+        self.backends.remove(&replica);
+        self.told.remove(&replica);
+    }
+
+    pub(crate) fn publish_routes(&mut self, fleet: &Fleet, changed: &BTreeSet<AgentId>) {
+        let route_of = |agent: &AgentId| fleet.agent(agent).map(|status| status.route);
+        let news: Vec<(AgentId, Option<Route>)> = changed
+            .iter()
+            .map(|agent| (agent.clone(), route_of(agent)))
+            .filter(|(agent, route)| self.published.get(agent) != route.as_ref())
+            .collect();
+        if news.is_empty() {
+            return;
+        }
+        let routes = self.routes.clone();
+        routes.change(|table| {
+            for (agent, route) in news {
+                self.set(table, agent, route);
+            }
+        });
+    }
+
+    fn set(&mut self, table: &mut RouteTable, agent: AgentId, route: Option<Route>) {
+        let Some(route) = route else {
+            self.bells.remove(&agent);
+            self.published.remove(&agent);
+            return table.remove(&agent);
+        };
+        table.set(&agent, self.to_gateway(&agent, &route));
+        self.published.insert(agent, route);
+    }
+
+    fn to_gateway(&mut self, agent: &AgentId, route: &Route) -> par_gateway::Route {
+        // Those who call while it wakes wait as long as whoever woke it.
+        if let (Route::Soon, Some(bell)) = (route, self.bells.get(agent)) {
+            return par_gateway::Route::Asleep(Arc::clone(bell));
+        }
+        if *route == Route::Asleep {
+            let bell = Bell::new();
+            self.bells.insert(agent.clone(), Arc::clone(&bell));
+            return par_gateway::Route::Asleep(bell);
+        }
+        self.bells.remove(agent);
+        match route {
+            Route::Ready(targets) => par_gateway::Route::Ready(self.targets(targets)),
+            Route::Soon => par_gateway::Route::Soon,
+            Route::Asleep | Route::Down => par_gateway::Route::Down,
+        }
+    }
+
+    fn targets(&self, targets: &par_lifecycle::Targets) -> Arc<Targets> {
+        let backends = |replicas: &[ReplicaId]| {
+            let known = replicas.iter().filter_map(|it| self.backends.get(it));
+            known.cloned().collect::<Vec<_>>()
+        };
+        let groups = targets.groups.iter();
+        Targets::new(
+            groups
+                .map(|(share, replicas)| (*share, backends(replicas)))
+                .collect(),
+            backends(&targets.leaving),
+        )
+    }
+
+    pub(crate) fn publish_snapshot(
+        &mut self,
+        fleet: &Fleet,
+        catalog: &Catalog,
+        changed: &BTreeSet<AgentId>,
+        unsaved: Option<&String>,
+    ) {
+        if changed.is_empty() && self.snapshots.borrow().unsaved.as_ref() == unsaved {
+            return;
+        }
+        let mut snapshot = Snapshot::clone(&self.snapshots.borrow());
+        snapshot.generation += 1;
+        snapshot.unsaved = unsaved.cloned();
+        for agent in changed {
+            snapshot.workers.retain(|_, owner| owner != agent);
+            match fleet.agent(agent) {
+                Some(status) => self.know(&mut snapshot, catalog, agent, status),
+                None => drop(snapshot.agents.remove(agent)),
+            }
+        }
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+
+    fn know(
+        &self,
+        snapshot: &mut Snapshot,
+        catalog: &Catalog,
+        agent: &AgentId,
+        status: AgentStatus,
+    ) {
+        let Some(made) = status
+            .replicas
+            .first()
+            .and_then(|replica| catalog.get(agent, replica.release))
+        else {
+            return;
+        };
+        let living: Vec<_> = status.incarnations().collect();
+        let pids = living.iter().filter_map(|it| it.pid);
+        snapshot
+            .workers
+            .extend(pids.map(|pid| (pid, agent.clone())));
+        let told = |replica: ReplicaId| Some((replica, self.told.get(&replica)?.clone()));
+        let known = Known {
+            told: living.iter().filter_map(|it| told(it.replica)).collect(),
+            made: Arc::clone(made),
+            status,
+        };
+        snapshot.agents.insert(agent.clone(), Arc::new(known));
+    }
+}

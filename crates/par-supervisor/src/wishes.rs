@@ -1,0 +1,198 @@
+//! What has to be written down: what is wanted of agents, what became of releases, which workers live. Collects it as
+//! changes of the state file.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use par_lifecycle::{Desired, Fleet, Incarnation, Note, Refusal, Release, Wanted, What};
+use par_model::{AgentId, ReplicaId};
+use par_sandbox::Birth;
+use par_store::{Canary, Change, NewRelease, Outcome, Wish};
+
+use crate::catalog::Made;
+use crate::effects::now_ms;
+use crate::message::Saved;
+
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// As it was handed over last.
+    kept: HashMap<AgentId, Wish>,
+    changes: Vec<Change>,
+    born: Vec<ReplicaId>,
+    /// Workers that are written down.
+    known: BTreeSet<ReplicaId>,
+    current: BTreeMap<AgentId, Release>,
+    /// Agents that are to go from the file.
+    gone: BTreeSet<AgentId>,
+}
+
+impl Wishes {
+    /// What the file says already.
+    pub(crate) fn begin_with(
+        &mut self,
+        agents: impl IntoIterator<Item = (AgentId, Wish)>,
+        workers: impl IntoIterator<Item = ReplicaId>,
+    ) {
+        for (agent, wish) in agents {
+            self.current.insert(agent.clone(), Release(wish.current));
+            self.kept.insert(agent, wish);
+        }
+        self.known.extend(workers);
+    }
+
+    /// Finds what is wanted otherwise than it was.
+    pub(crate) fn look(&mut self, fleet: &Fleet, changed: &BTreeSet<AgentId>) {
+        for agent in changed {
+            let Some(status) = fleet.agent(agent) else {
+                if self.kept.remove(agent).is_some() {
+                    self.current.remove(agent);
+                    self.gone.insert(agent.clone());
+                    self.changes.push(Change::RemoveAgent(agent.clone()));
+                }
+                continue;
+            };
+            let port = status.replicas.first().and_then(|it| it.incarnation);
+            let before = self.kept.get(agent);
+            let home = port
+                .map(|it| it.port)
+                .or(before.and_then(|wish| wish.home_port));
+            let wish = wish_of(&status.desired, home);
+            if before != Some(&wish) {
+                self.kept.insert(agent.clone(), wish.clone());
+                self.changes.push(Change::SetWish(agent.clone(), wish));
+            }
+        }
+    }
+
+    /// After something could not be kept: everything is handed over once more.
+    pub(crate) fn look_at_all(&mut self, fleet: &Fleet) {
+        let gone = self.gone.iter().cloned().map(Change::RemoveAgent);
+        self.changes.extend(gone);
+        self.kept.clear();
+        self.look(fleet, &fleet.status().into_keys().collect());
+    }
+
+    /// They are gone from the file.
+    pub(crate) fn removed(&mut self, agents: &[AgentId]) {
+        for agent in agents {
+            self.gone.remove(agent);
+        }
+    }
+
+    /// What became of a release.
+    pub(crate) fn hear(&mut self, note: &Note) {
+        let outcome = match &note.what {
+            What::ReleaseLive => {
+                let agent = note.agent.clone();
+                let before = self.current.insert(agent.clone(), note.release);
+                if let Some(before) = before.filter(|before| *before != note.release) {
+                    self.outcome(agent, before, Outcome::Superseded);
+                }
+                Outcome::Live
+            }
+            What::CanaryStarted { .. } => Outcome::Live,
+            What::ReleaseFailed(cause) => Outcome::Failed {
+                reason: cause.to_string(),
+            },
+            _ => return,
+        };
+        self.outcome(note.agent.clone(), note.release, outcome);
+    }
+
+    /// A release that was written down and may not begin.
+    pub(crate) fn refused(
+        &mut self,
+        agent: &AgentId,
+        release: Release,
+        refusal: &Refusal,
+        was_known: bool,
+    ) {
+        if !was_known {
+            return self.changes.push(Change::RemoveAgent(agent.clone()));
+        }
+        let reason = refusal.to_string();
+        self.outcome(agent.clone(), release, Outcome::Failed { reason });
+    }
+
+    pub(crate) fn add(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    fn outcome(&mut self, agent: AgentId, release: Release, outcome: Outcome) {
+        let change = Change::SetOutcome(agent, release.0, outcome);
+        self.changes.push(change);
+    }
+
+    pub(crate) fn born(
+        &mut self,
+        agent: &AgentId,
+        incarnation: Incarnation,
+        pid: u32,
+        birth: Birth,
+        secret: String,
+    ) {
+        let replica = incarnation.replica;
+        self.known.insert(replica);
+        self.born.push(replica);
+        self.changes
+            .push(Change::AddIncarnation(par_store::Incarnation {
+                replica,
+                agent: agent.clone(),
+                slot: incarnation.slot,
+                release: incarnation.release.0,
+                port: incarnation.port,
+                grpc_port: incarnation.grpc_port,
+                pid,
+                pid_start_time: birth.ticks,
+                boot_id: birth.boot,
+                secret,
+                made_at_ms: now_ms(),
+            }));
+    }
+
+    pub(crate) fn over(&mut self, replica: ReplicaId) {
+        if self.known.remove(&replica) {
+            self.changes.push(Change::RemoveIncarnation(replica));
+        }
+    }
+
+    /// Everything that has to be written now; none if there is nothing.
+    pub(crate) fn take(&mut self) -> Option<(Vec<Change>, Saved)> {
+        if self.changes.is_empty() {
+            return None;
+        }
+        let born = std::mem::take(&mut self.born);
+        let removed = self.gone.iter().cloned().collect();
+        Some((std::mem::take(&mut self.changes), Saved { born, removed }))
+    }
+}
+
+fn wish_of(desired: &Desired, home_port: Option<u16>) -> Wish {
+    Wish {
+        wanted: match desired.wanted {
+            Wanted::Up => par_store::Wanted::Up,
+            Wanted::Stopped => par_store::Wanted::Stopped,
+        },
+        replicas: desired.replicas,
+        current: desired.current.0,
+        canary: desired.canary.map(|canary| Canary {
+            release: canary.release.0,
+            permille: canary.permille,
+        }),
+        home_port,
+    }
+}
+
+pub(crate) fn new_release(release: Release, made: &Made) -> Change {
+    let kept = NewRelease {
+        number: release.0,
+        package_id: made.package_id.clone(),
+        digest: made.digest.clone(),
+        package: made.package.clone(),
+        env: made.env.clone(),
+        secrets: made.secrets.clone(),
+        options: made.options.clone(),
+        created_at_ms: now_ms(),
+        note: made.note.clone(),
+    };
+    Change::AddRelease(made.agent.clone(), Box::new(kept))
+}
