@@ -79,7 +79,9 @@ impl StateFolder {
 
     /// Removes sockets that are of none of these.
     pub(crate) fn clear_sockets(&self, of_others_than: &[ReplicaId]) -> io::Result<()> {
-        let keep: Vec<String> = of_others_than.iter().map(ToString::to_string).collect();
+        let ours = std::iter::once("supervisor".to_owned());
+        let kept = of_others_than.iter().map(ToString::to_string);
+        let keep: Vec<String> = ours.chain(kept).collect();
         for entry in std::fs::read_dir(&self.run)? {
             let path = entry?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
