@@ -54,10 +54,7 @@ impl Fleet {
             }
             Command::Start(agent) => self.starting(now, agent, Agent::start),
             Command::Restart(agent) => self.starting(now, agent, Agent::restart),
-            Command::Wake(agent) => self.starting(now, agent, |it, turn| {
-                it.wake(turn);
-                Ok(())
-            }),
+            Command::Wake(agent) => self.starting(now, agent, Agent::wake),
             Command::Abandon(agent) => self.one(now, agent, Agent::abandon),
             Command::Stop(agent) => self.one(now, agent, |it, turn| {
                 it.stop(turn);

@@ -1,7 +1,4 @@
 //! The fleet seen from outside: stories that prove one rule each, and properties of whole simulated worlds.
 
-mod ledger;
-mod properties;
 mod stage;
 mod stories;
-mod world;

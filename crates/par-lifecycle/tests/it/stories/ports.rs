@@ -1,6 +1,6 @@
 //! Who gets which ports, and for how long.
 
-use par_lifecycle::{Command, Event, Refusal, Settings};
+use par_lifecycle::{Beside, Command, Event, Refusal, Settings};
 use par_model::control::EndCause;
 use par_model::{ProcessState, RestartMode};
 
@@ -52,6 +52,7 @@ fn a_deployment_for_which_no_port_is_free_is_refused_and_leaves_nothing() {
     let refused = stage.try_ask(Command::Deploy(
         agent("c"),
         deployment(RestartMode::OnFailure),
+        Beside::Refuse,
     ));
     assert_eq!(refused, Err(Refusal::NoPortFree));
     assert!(!stage.fleet.status().contains_key("c"));
@@ -83,7 +84,11 @@ fn a_killed_process_holds_its_ports_until_its_exit_is_seen() {
     let replica = stage.deploy("a", deployment(RestartMode::OnFailure));
     stage.ask(Command::Remove(agent("a")));
     stage.pass(5 * SECOND);
-    let deploy = Command::Deploy(agent("b"), deployment(RestartMode::OnFailure));
+    let deploy = Command::Deploy(
+        agent("b"),
+        deployment(RestartMode::OnFailure),
+        Beside::Refuse,
+    );
     assert_eq!(stage.try_ask(deploy.clone()), Err(Refusal::NoPortFree));
     stage.tell(Event::Exited(replica, CRASH));
     only_spawn(&stage.ask(deploy));
@@ -114,6 +119,10 @@ fn a_port_whose_partner_would_be_beyond_the_last_one_is_never_given_out() {
         ports: 65_000..=65_535,
         ..settings()
     });
-    let deploy = Command::Deploy(agent("a"), deployment(RestartMode::OnFailure));
+    let deploy = Command::Deploy(
+        agent("a"),
+        deployment(RestartMode::OnFailure),
+        Beside::Refuse,
+    );
     assert_eq!(stage.try_ask(deploy), Err(Refusal::NoPortFree));
 }
