@@ -145,6 +145,9 @@ impl Agent {
         }
         let sleeps = |life: &&Life| matches!(life.state, State::Asleep);
         let leased = group::lease(turn, self.current.lives.iter().filter(sleeps))?;
+        if self.current.lives.iter().any(Life::is_asleep) {
+            self.tell(turn, &self.current, What::Waking);
+        }
         let lives = self.current.lives.iter_mut();
         let sleepers = lives.filter(|life| sleeps(&&**life));
         sleepers

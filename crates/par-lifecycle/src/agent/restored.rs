@@ -1,5 +1,6 @@
 //! An agent as an earlier supervisor left it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -15,7 +16,20 @@ use crate::{Deployment, Incarnation, Restored};
 
 type Living = BTreeMap<u32, (Incarnation, Instant)>;
 
+impl Restored {
+    /// The ports that it holds, and those that it comes back to.
+    pub(crate) fn claim(&self, agent: &AgentId, turn: &mut Turn<'_>) {
+        for (slot, port) in &self.homes {
+            turn.remember_home(agent, *slot, *port);
+        }
+        for (incarnation, _) in &self.living {
+            turn.adopt(agent, *incarnation);
+        }
+    }
+}
+
 impl Agent {
+    /// What it holds has been claimed.
     pub(crate) fn restored(id: AgentId, turn: &mut Turn<'_>, restored: Restored) -> Self {
         let Restored {
             desired,
@@ -23,14 +37,8 @@ impl Agent {
             canary,
             proven,
             living,
-            homes,
+            ..
         } = restored;
-        for (slot, port) in homes {
-            turn.remember_home(&id, slot, port);
-        }
-        for (incarnation, _) in &living {
-            turn.adopt(&id, *incarnation);
-        }
         let deployment = Deployment {
             replicas: desired.replicas.max(1),
             ..deployment
@@ -114,11 +122,12 @@ enum Else {
 struct Unclaimed(Vec<(Incarnation, Instant)>);
 
 impl Unclaimed {
-    /// Those of one release that have a slot in it.
+    /// Those of one release that have a slot in it; of two the later one.
     fn claim(&mut self, deployment: &Deployment) -> Living {
         let fits =
             |it: &Incarnation| it.release == deployment.release && it.slot < deployment.replicas;
         let mut claimed = Living::new();
+        self.0.sort_by_key(|(it, _)| Reverse(it.replica));
         self.0.retain(|(incarnation, since)| {
             let free = !claimed.contains_key(&incarnation.slot);
             let takes = fits(incarnation) && free;

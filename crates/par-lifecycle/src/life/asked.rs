@@ -54,14 +54,12 @@ impl Life {
 
     /// A call came for one that sleeps. What it was before it slept is remembered.
     pub(crate) fn wake(&mut self, turn: &mut Turn<'_>, incarnation: Incarnation) {
-        self.tell(turn, What::Waking);
         self.spawn(turn, incarnation, Default::default(), None);
     }
 
     /// A call came for one that is about to sleep: too late to keep it, but it comes back.
     pub(crate) fn keep_awake(&mut self, turn: &mut Turn<'_>) {
         if self.then() == Some(Then::Sleep) {
-            self.tell(turn, What::Waking);
             self.wind_down(turn, Then::Wake);
         }
     }
@@ -69,7 +67,9 @@ impl Life {
     pub(crate) fn stop(&mut self, turn: &mut Turn<'_>) {
         match self.state {
             State::Waiting { .. } | State::Asleep => {
-                self.tell(turn, What::Stopped);
+                if self.latest.is_some() {
+                    self.tell(turn, What::Stopped);
+                }
                 self.state = State::Stopped;
             }
             _ => self.wind_down(turn, Then::Rest),

@@ -1,4 +1,10 @@
 //! The fleet seen from outside: stories that prove one rule each, and properties of whole simulated worlds.
 
+mod ledger;
+mod properties;
+mod soak;
 mod stage;
+mod step;
 mod stories;
+mod watch;
+mod world;

@@ -108,7 +108,7 @@ impl Stage {
     }
 
     pub(crate) fn restore(&mut self, name: &str, restored: Restored) -> Vec<Action> {
-        let actions = self.fleet.restore(self.now, agent(name), restored);
+        let actions = self.fleet.restore(self.now, [(agent(name), restored)]);
         self.listen(actions)
     }
 
