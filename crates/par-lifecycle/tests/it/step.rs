@@ -22,6 +22,8 @@ pub(crate) enum Step {
     Late(News, usize),
     /// One of those that were told something does it.
     Obey(usize),
+    /// One of those that do not answer yet does.
+    ComeUp(usize),
     Wait(Duration),
     WaitForDeadline,
     /// The supervisor is killed, and the next one finds what it left. Of the workers, those die whose bit is set.
@@ -120,18 +122,19 @@ impl Dice {
 impl Step {
     pub(crate) fn of(number: u64) -> Self {
         let mut dice = Dice(number);
-        match dice.below(128) {
-            0..30 => Self::Tell(News::of(&mut dice), dice.nth()),
-            30..54 => Self::Ask(Ask::roll(&mut dice), dice.nth()),
-            54..74 => Self::Obey(dice.nth()),
-            74..82 => Self::Wait(dice.below(40) as u32 * SECOND),
-            82..104 => Self::WaitForDeadline,
-            104..110 => Self::Late(News::of(&mut dice), dice.nth()),
-            110..124 => Self::Tell(News::Ready, dice.nth()),
-            124 => Self::Rebirth(dice.0),
-            125 if dice.below(3) == 0 => Self::StopAll,
-            126 if dice.below(6) == 0 => Self::KillAll,
-            _ => Self::Rebirth(0),
+        match dice.below(256) {
+            0..60 => Self::Tell(News::of(&mut dice), dice.nth()),
+            60..92 => Self::Ask(Ask::roll(&mut dice), dice.nth()),
+            92..124 => Self::Obey(dice.nth()),
+            124..180 => Self::ComeUp(dice.nth()),
+            180..190 => Self::Wait(dice.below(40) as u32 * SECOND),
+            190..236 => Self::WaitForDeadline,
+            236..250 => Self::Late(News::of(&mut dice), dice.nth()),
+            250 => Self::Rebirth(0),
+            251 => Self::Rebirth(dice.0),
+            252 if dice.below(3) == 0 => Self::StopAll,
+            253 if dice.below(6) == 0 => Self::KillAll,
+            _ => Self::ComeUp(dice.nth()),
         }
     }
 }
@@ -139,14 +142,14 @@ impl Step {
 impl News {
     fn of(dice: &mut Dice) -> Self {
         match dice.below(32) {
-            0..7 => Self::Ready,
-            7..14 => Self::Exited(cause(dice)),
-            14..16 => Self::Spawned,
-            16..18 => Self::Prepared,
-            18..23 => Self::Quiet,
-            23..25 => Self::Busy,
-            25..28 => Self::Sessions(true),
-            28..30 => Self::Sessions(false),
+            0..2 => Self::Ready,
+            2..7 => Self::Exited(cause(dice)),
+            7..9 => Self::Spawned,
+            9..11 => Self::Prepared,
+            11..22 => Self::Quiet,
+            22..24 => Self::Busy,
+            24..27 => Self::Sessions(true),
+            27..30 => Self::Sessions(false),
             30 => Self::Silent,
             _ => Self::Drained,
         }

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use par_lifecycle::{
-    Action, Command, Event, FleetStatus, Note, Release, Route, Routes, Targets, What,
+    Action, Command, Event, FleetStatus, Note, Release, ReplicaStatus, Restored, Route, Routes,
+    Targets, Wanted, What,
 };
 use par_model::control::EndCause;
 use par_model::{AgentId, ReplicaId};
@@ -18,6 +19,8 @@ pub(crate) struct Watch {
     changed: BTreeSet<AgentId>,
     /// The last that was told of each replica, and of each release as a whole.
     notes: BTreeMap<ReplicaId, What>,
+    /// How often each kind of thing was told.
+    pub(crate) told: BTreeMap<String, usize>,
     releases: BTreeMap<(AgentId, Release), What>,
 }
 
@@ -28,6 +31,7 @@ impl Watch {
             status: FleetStatus::new(),
             changed: BTreeSet::new(),
             notes: BTreeMap::new(),
+            told: BTreeMap::new(),
             releases: BTreeMap::new(),
         }
     }
@@ -35,7 +39,9 @@ impl Watch {
     /// After every step.
     pub(crate) fn look(&mut self, moment: &Moment, world: &mut World) {
         let routes = world.fleet.routes();
-        routes.iter().for_each(|(id, it)| check_route(id, it, world));
+        routes
+            .iter()
+            .for_each(|(id, it)| check_route(id, it, world));
         check_ends(moment, &routes);
         self.check_nobody_is_refused(moment, &routes, world);
         self.check_changed(moment, &routes, world);
@@ -43,23 +49,34 @@ impl Watch {
         self.routes = routes;
         if world.closing {
             let mut actions = moment.outcome.iter().flatten();
-            assert!(!actions.any(|it| matches!(it, Action::Spawn { .. })), "{moment:?}");
+            assert!(
+                !actions.any(|it| matches!(it, Action::Spawn { .. })),
+                "{moment:?}"
+            );
         }
     }
 
     /// Now and then.
     pub(crate) fn look_around(&self, world: &World) {
-        assert_eq!(world.fleet.status(), self.status, "an agent changed, and nobody was told");
-        let told: BTreeMap<ReplicaId, &AgentId> =
-            world.living.iter().map(|(id, it)| (*id, &it.agent)).collect();
-        let incarnations = self.status.iter().flat_map(|(agent, status)| {
-            status.incarnations().map(move |it| (it.replica, agent))
-        });
+        assert_eq!(
+            world.fleet.status(),
+            self.status,
+            "an agent changed, and nobody was told"
+        );
+        let told: BTreeMap<ReplicaId, &AgentId> = world
+            .living
+            .iter()
+            .map(|(id, it)| (*id, &it.agent))
+            .collect();
+        let incarnations = self
+            .status
+            .iter()
+            .flat_map(|(agent, status)| status.incarnations().map(move |it| (it.replica, agent)));
         assert_eq!(incarnations.collect::<BTreeMap<_, _>>(), told);
         for (replica, agent) in told {
             assert_eq!(world.fleet.owner(replica), Some(agent));
         }
-        let waits = |it: &par_lifecycle::ReplicaStatus| it.restart_at.is_some();
+        let waits = |it: &ReplicaStatus| it.restart_at.is_some();
         let awaited = self.status.values().any(|it| it.all_replicas().any(waits));
         let idle = world.living.is_empty() && !awaited;
         assert_eq!(world.fleet.is_idle(), idle);
@@ -92,12 +109,20 @@ impl Watch {
         let current = self.status[agent].desired.current;
         let status = world.fleet.agent(agent);
         let replaced = status.is_some_and(|it| it.desired.current != current);
-        let serving = self.status[agent].replicas.iter().filter_map(|it| it.incarnation);
-        let canary_leaves = !serving.into_iter().any(|it| it.replica == replica);
+        let serving = self.status[agent]
+            .replicas
+            .iter()
+            .filter_map(|it| it.incarnation);
+        let of_canary = !serving.into_iter().any(|it| it.replica == replica);
+        let desired = world.fleet.agent(agent).map(|it| it.desired);
+        let canary_leaves = of_canary && desired.is_none_or(|it| it.canary.is_none());
         match &moment.input {
             Input::Command(Command::StopAll | Command::KillAll) => true,
             Input::Command(
-                Command::Stop(id) | Command::Restart(id) | Command::Remove(id) | Command::Scale(id, _),
+                Command::Stop(id)
+                | Command::Restart(id)
+                | Command::Remove(id)
+                | Command::Scale(id, _),
             ) => id == agent,
             Input::Event(Event::Exited(id, _) | Event::Silent { replica: id, .. }) => {
                 *id == replica || canary_leaves || replaced
@@ -113,7 +138,7 @@ impl Watch {
     /// Whoever's status or route is another was named, and what is desired is changed by those only who may.
     fn check_changed(&mut self, moment: &Moment, routes: &Routes, world: &mut World) {
         if let Input::Restored(agents) = &moment.input {
-            check_restored(agents.keys(), world);
+            check_restored(agents, world);
             self.status.clear();
         }
         let changed = world.fleet.take_changed();
@@ -141,7 +166,12 @@ impl Watch {
 
     fn listen(&mut self, moment: &Moment) {
         for action in moment.outcome.iter().flatten() {
-            let Action::Tell(note) = action else { continue };
+            let Action::Tell(note) = action else {
+                continue;
+            };
+            let what = format!("{:?}", note.what);
+            let kind = what.split([' ', '(']).next().unwrap_or_default().to_owned();
+            *self.told.entry(kind).or_default() += 1;
             match note.replica {
                 Some(replica) => {
                     let before = self.notes.insert(replica, note.what.clone());
@@ -170,7 +200,12 @@ impl Watch {
 /// Who takes calls of any kind.
 fn grouped(route: &Route) -> Vec<ReplicaId> {
     match route {
-        Route::Ready(targets) => targets.groups.iter().flat_map(|(_, it)| it).copied().collect(),
+        Route::Ready(targets) => targets
+            .groups
+            .iter()
+            .flat_map(|(_, it)| it)
+            .copied()
+            .collect(),
         _ => vec![],
     }
 }
@@ -197,11 +232,16 @@ fn check_route(agent: &AgentId, route: &Route, world: &World) {
     let Route::Ready(targets) = route else {
         return;
     };
-    let shares: u32 = targets.groups.iter().map(|(share, _)| u32::from(*share)).sum();
+    let shares: u32 = targets
+        .groups
+        .iter()
+        .map(|(share, _)| u32::from(*share))
+        .sum();
     assert_eq!(shares, 1000, "{targets:?}");
     for (share, replicas) in &targets.groups {
         assert!(*share > 0 && !replicas.is_empty(), "{targets:?}");
-        let releases: BTreeSet<Release> = replicas.iter().map(|it| world.living[it].release).collect();
+        let releases: BTreeSet<Release> =
+            replicas.iter().map(|it| world.living[it].release).collect();
         assert_eq!(releases.len(), 1, "{targets:?}");
     }
     check_targets(agent, targets, world);
@@ -210,7 +250,10 @@ fn check_route(agent: &AgentId, route: &Route, world: &World) {
 fn check_targets(agent: &AgentId, targets: &Targets, world: &World) {
     let mut seen = BTreeSet::new();
     for replica in targets.replicas() {
-        assert!(seen.insert(replica), "{replica} is there twice: {targets:?}");
+        assert!(
+            seen.insert(replica),
+            "{replica} is there twice: {targets:?}"
+        );
         let process = world.living.get(&replica);
         let process = process.expect("routes lead to the living");
         assert_eq!(process.agent, *agent);
@@ -221,7 +264,8 @@ fn check_targets(agent: &AgentId, targets: &Targets, world: &World) {
 /// Nobody is told to end while calls are still sent there.
 fn check_ends(moment: &Moment, routes: &Routes) {
     for action in moment.outcome.iter().flatten() {
-        let (Action::Drain { replica, .. } | Action::Terminate(replica) | Action::Kill(replica)) = action
+        let (Action::Drain { replica, .. } | Action::Terminate(replica) | Action::Kill(replica)) =
+            action
         else {
             continue;
         };
@@ -234,20 +278,37 @@ fn check_ends(moment: &Moment, routes: &Routes) {
 }
 
 /// What lives is what was desired, no more and no less: all that is missing begins, all that is too much ends.
-fn check_restored<'a>(agents: impl Iterator<Item = &'a AgentId>, world: &World) {
-    for process in world.living.values() {
+fn check_restored(agents: &BTreeMap<AgentId, Restored>, world: &World) {
+    // A canary is let go whole when a port for a part of it is missing.
+    let whole = |agent: &AgentId| {
+        world
+            .fleet
+            .agent(agent)
+            .is_some_and(|it| it.failed.is_none())
+    };
+    for process in world.living.values().filter(|it| whole(&it.agent)) {
         assert_eq!(process.surplus, process.told == Told::Drain, "{process:?}");
     }
     let known = world.fleet.status();
-    assert!(known.keys().eq(agents));
+    assert!(known.keys().eq(agents.keys()));
     for (agent, status) in known {
-        let up = status.desired.wanted == par_lifecycle::Wanted::Up;
+        if whole(&agent) {
+            assert_eq!(status.desired, agents[&agent].desired);
+        }
+        let up = status.desired.wanted == Wanted::Up;
         let asleep = status.route == Route::Asleep;
         let canary = status.incoming.iter().flat_map(|it| &it.replicas);
-        let lives = status.replicas.iter().chain(canary).filter(|it| it.incarnation.is_some());
-        let wanted = status.replicas.len() + status.incoming.as_ref().map_or(0, |it| it.replicas.len());
+        let lives = status
+            .replicas
+            .iter()
+            .chain(canary)
+            .filter(|it| it.incarnation.is_some());
+        let wanted =
+            status.replicas.len() + status.incoming.as_ref().map_or(0, |it| it.replicas.len());
         let expected = if up && !asleep { wanted } else { 0 };
-        let failed = status.all_replicas().any(|it| it.error == Some(EndCause::NoPortFree));
+        let failed = status
+            .all_replicas()
+            .any(|it| it.error == Some(EndCause::NoPortFree));
         assert!(failed || lives.count() == expected, "{agent}: {status:?}");
         assert_eq!(status.replicas.len(), status.desired.replicas as usize);
     }

@@ -130,6 +130,7 @@ impl World {
             }
             Step::Late(news, index) => Input::Event(self.late(news, index)),
             Step::Obey(index) => Input::Event(self.obedience(index)?),
+            Step::ComeUp(index) => Input::Event(self.arrival(index)?),
             Step::Wait(time) => {
                 self.now += time;
                 return None;
@@ -230,7 +231,10 @@ impl World {
         }
     }
 
-    pub(crate) fn processes_of<'a>(&'a self, agent: &'a AgentId) -> impl Iterator<Item = &'a Process> {
+    pub(crate) fn processes_of<'a>(
+        &'a self,
+        agent: &'a AgentId,
+    ) -> impl Iterator<Item = &'a Process> {
         self.living.values().filter(move |it| it.agent == *agent)
     }
 
@@ -250,8 +254,9 @@ impl World {
 
     /// The killed die: nobody survives that.
     pub(crate) fn bury_the_killed(&mut self) {
-        let killed =
-            |(replica, process): (&ReplicaId, &Process)| (process.told == Told::Kill).then_some(*replica);
+        let killed = |(replica, process): (&ReplicaId, &Process)| {
+            (process.told == Told::Kill).then_some(*replica)
+        };
         let killed: Vec<ReplicaId> = self.living.iter().filter_map(killed).collect();
         for replica in killed {
             self.feed(Input::Event(Event::Exited(replica, CRASH)));
@@ -268,6 +273,15 @@ impl World {
             Told::Drain => Event::Drained(*replica),
             _ => Event::Exited(*replica, EndCause::Asked),
         })
+    }
+
+    fn arrival(&self, index: usize) -> Option<Event> {
+        let comes =
+            |(_, it): &(&ReplicaId, &Process)| it.ready_since.is_none() && !it.is_told_to_end();
+        let many = self.living.iter().filter(comes).count();
+        let nth = index % many.max(1);
+        let (replica, _) = self.living.iter().filter(comes).nth(nth)?;
+        Some(Event::Ready(*replica))
     }
 
     /// One that has not been told to end.
@@ -290,7 +304,11 @@ impl World {
             Action::Terminate(replica) => self.end(*replica, Told::Terminate),
             Action::Kill(replica) => self.end(*replica, Told::Kill),
             Action::Forget(agent) => {
-                assert_eq!(self.processes_of(agent).count(), 0, "{agent} is forgotten alive");
+                assert_eq!(
+                    self.processes_of(agent).count(),
+                    0,
+                    "{agent} is forgotten alive"
+                );
                 self.removed.remove(agent);
             }
             Action::Tell(_) => {}
@@ -304,7 +322,11 @@ impl World {
 
     fn end(&mut self, replica: ReplicaId, told: Told) {
         let process = self.told(replica);
-        assert!(process.told < told, "{replica} is told {told:?} after {:?}", process.told);
+        assert!(
+            process.told < told,
+            "{replica} is told {told:?} after {:?}",
+            process.told
+        );
         process.told = told;
     }
 
