@@ -3,8 +3,11 @@
 mod asking;
 mod canaries;
 mod ending;
+mod idling;
 mod ports;
+mod restoring;
 mod rolling;
 mod scaling;
+mod sessions;
 mod starting;
 mod stopping;

@@ -4,7 +4,7 @@ use par_lifecycle::{Beside, Command, Event, Refusal, Settings};
 use par_model::control::EndCause;
 use par_model::{ProcessState, RestartMode};
 
-use crate::stage::{CRASH, SECOND, Stage, agent, deployment, only_spawn, settings};
+use crate::stage::{CRASH, SECOND, Stage, agent, deployment, only_spawn, release, settings};
 
 fn taken(port: u16) -> EndCause {
     EndCause::PortTaken { port }
@@ -125,4 +125,49 @@ fn a_port_whose_partner_would_be_beyond_the_last_one_is_never_given_out() {
         Beside::Refuse,
     );
     assert_eq!(stage.try_ask(deploy), Err(Refusal::NoPortFree));
+}
+
+#[test]
+fn a_release_that_fails_leaves_the_one_before_its_port() {
+    let (mut stage, first) = Stage::with_running(deployment(RestartMode::OnFailure));
+    let new = stage.roll(release(2, 1));
+    stage.tell(Event::Exited(new[0], CRASH));
+    stage.ends_and_restarts(first, CRASH);
+    assert_eq!(stage.incarnation("a").port, 8001);
+}
+
+#[test]
+fn a_release_that_takes_over_is_at_home_where_it_lives() {
+    let (mut stage, first) = Stage::with_running(deployment(RestartMode::OnFailure));
+    let second = stage.roll(release(2, 1));
+    stage.ready(&second);
+    stage.obey(&[first]);
+    stage.ask(Command::Stop(agent("a")));
+    stage.obey(&second);
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    assert_eq!(stage.incarnation("b").port, 8001, "it is nobody's");
+    stage.ask(Command::Start(agent("a")));
+    assert_eq!(stage.incarnation("a").port, 8002);
+}
+
+#[test]
+fn a_refused_deployment_leaves_no_port_that_others_would_avoid() {
+    let mut stage = Stage::new(two_ports());
+    let three = Command::Deploy(agent("a"), release(1, 3), Beside::Refuse);
+    assert_eq!(stage.try_ask(three), Err(Refusal::NoPortFree));
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    assert_eq!(stage.incarnation("b").port, 8001);
+}
+
+#[test]
+fn a_canary_that_crashes_comes_back_to_its_own_port() {
+    let (mut stage, _) = Stage::with_running(deployment(RestartMode::OnFailure));
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    let canary = stage.canary(release(2, 1), 100);
+    stage.ready(&canary);
+    stage.ask(Command::Remove(agent("b")));
+    stage.obey(&[canary[0]]);
+    let status = stage.agent("a").incoming.expect("it is restarted");
+    let port = status.replicas[0].incarnation.map(|it| it.port);
+    assert_eq!(port, Some(8003));
 }

@@ -1,6 +1,6 @@
 //! Stops, restarts by hand, removals, and the end of everything.
 
-use par_lifecycle::{Action, Beside, Command, Event, Refusal, Route, What};
+use par_lifecycle::{Action, Beside, Command, Event, Refusal, Route, Wanted, What};
 use par_model::control::EndCause;
 use par_model::{ProcessState, RestartMode};
 
@@ -187,4 +187,41 @@ fn the_second_signal_kills_what_still_lives() {
         [Action::Kill(a), Action::Kill(b)]
     );
     assert_eq!(stage.ask(Command::KillAll), [], "once is enough");
+}
+
+#[test]
+fn the_end_of_everything_leaves_what_is_desired_and_a_stop_does_not() {
+    for command in [Command::StopAll, Command::KillAll] {
+        let (mut stage, replica) = running();
+        let before = stage.agent("a").desired;
+        stage.ask(command);
+        stage.obey(&[replica]);
+        assert_eq!(stage.agent("a").desired, before);
+    }
+    let (mut stage, _) = running();
+    stage.ask(Command::Stop(agent("a")));
+    assert_eq!(stage.agent("a").desired.wanted, Wanted::Stopped);
+    stage.ask(Command::Restart(agent("a")));
+    assert_eq!(stage.agent("a").desired.wanted, Wanted::Up);
+}
+
+#[test]
+fn a_crash_changes_nothing_of_what_is_desired() {
+    let (mut stage, replica) = Stage::with_running(deployment(RestartMode::Never));
+    let before = stage.agent("a").desired;
+    stage.tell(Event::Exited(replica, CRASH));
+    assert_eq!(stage.agent("a").desired, before);
+}
+
+#[test]
+fn an_agent_names_itself_as_changed_and_no_other() {
+    let (mut stage, replica) = running();
+    stage.deploy("b", deployment(RestartMode::Always));
+    stage.fleet.take_changed();
+    stage.tell(Event::Exited(replica, CRASH));
+    assert_eq!(
+        stage.fleet.take_changed().into_iter().collect::<Vec<_>>(),
+        [agent("a")]
+    );
+    assert!(stage.fleet.take_changed().is_empty());
 }
