@@ -156,8 +156,8 @@ fn a_start_by_hand_forgets_all_failures_and_that_the_agent_ever_served() {
 fn a_delay_beyond_the_end_of_time_is_just_a_long_one() {
     let endless = Deployment {
         restart: RestartPolicy {
-            delay: std::time::Duration::MAX,
-            max_delay: std::time::Duration::MAX,
+            delay: Duration::MAX,
+            max_delay: Duration::MAX,
             ..RestartPolicy::default()
         },
         ..deployment(RestartMode::OnFailure)
