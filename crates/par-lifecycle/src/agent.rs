@@ -20,7 +20,9 @@ use crate::route::{Route, Targets};
 use crate::{Deployment, Release};
 
 mod asked;
+mod canary;
 mod restored;
+mod scale;
 mod settle;
 
 #[derive(Debug)]
@@ -46,21 +48,46 @@ pub(crate) struct Incoming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Roll,
-    Canary { permille: u16 },
+    Canary {
+        permille: u16,
+    },
+    /// A canary on its way to all calls. It keeps its share until its other replicas answer.
+    Promoted {
+        permille: u16,
+    },
+}
+
+impl Kind {
+    /// The share of the calls that it takes before it takes all, in thousandths.
+    pub(crate) fn share(self) -> Option<u16> {
+        match self {
+            Self::Roll => None,
+            Self::Canary { permille } | Self::Promoted { permille } => Some(permille),
+        }
+    }
+
+    /// It takes the place of the current release as soon as it can.
+    fn takes_over(self) -> bool {
+        match self {
+            Self::Roll | Self::Promoted { .. } => true,
+            Self::Canary { .. } => false,
+        }
+    }
 }
 
 impl Agent {
     /// At rest.
     pub(crate) fn new(id: AgentId, deployment: Deployment) -> Self {
+        let current = Group::new(&id, deployment);
         Self {
             desired: Desired {
                 wanted: Wanted::Up,
-                replicas: deployment.replicas,
-                current: deployment.release,
+                replicas: current.replicas(),
+                current: current.release(),
                 canary: None,
             },
-            current: Group::new(&id, deployment),
             id,
+            current,
             incoming: None,
             leaving: vec![],
             failed: None,
@@ -152,9 +179,7 @@ impl Agent {
 impl Incoming {
     /// The share of a canary, and its replicas that answer; none when none does.
     fn canary(&self) -> Option<(u16, Vec<ReplicaId>)> {
-        let Kind::Canary { permille } = self.kind else {
-            return None;
-        };
+        let permille = self.kind.share()?;
         let serving = self.group.serving();
         (!serving.is_empty()).then_some((permille, serving))
     }

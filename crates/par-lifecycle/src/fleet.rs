@@ -29,14 +29,27 @@ impl Fleet {
         }
     }
 
-    /// Takes in an agent as an earlier supervisor left it. Before anything else is asked of it.
+    /// Takes in the agents as an earlier supervisor left them, all together, so that none is started on a port that
+    /// another holds or comes back to. Before anything else is asked of the fleet.
     #[must_use]
-    pub fn restore(&mut self, now: Instant, agent: AgentId, restored: Restored) -> Vec<Action> {
+    pub fn restore(
+        &mut self,
+        now: Instant,
+        agents: impl IntoIterator<Item = (AgentId, Restored)>,
+    ) -> Vec<Action> {
         let mut turn = Turn::new(now, &mut self.supplies);
-        let life = Agent::restored(agent.clone(), &mut turn, restored);
+        let agents: Vec<(AgentId, Restored)> = agents.into_iter().collect();
+        for (agent, restored) in &agents {
+            restored.claim(agent, &mut turn);
+        }
         let mut actions = turn.actions;
-        self.agents.insert(agent.clone(), life);
-        actions.extend(self.settle(now, &agent));
+        for (agent, restored) in agents {
+            let mut turn = Turn::new(now, &mut self.supplies);
+            let life = Agent::restored(agent.clone(), &mut turn, restored);
+            actions.append(&mut turn.actions);
+            self.agents.insert(agent.clone(), life);
+            actions.extend(self.settle(now, &agent));
+        }
         actions
     }
 
@@ -54,10 +67,7 @@ impl Fleet {
             }
             Command::Start(agent) => self.starting(now, agent, Agent::start),
             Command::Restart(agent) => self.starting(now, agent, Agent::restart),
-            Command::Wake(agent) => self.starting(now, agent, |it, turn| {
-                it.wake(turn);
-                Ok(())
-            }),
+            Command::Wake(agent) => self.starting(now, agent, Agent::wake),
             Command::Abandon(agent) => self.one(now, agent, Agent::abandon),
             Command::Stop(agent) => self.one(now, agent, |it, turn| {
                 it.stop(turn);

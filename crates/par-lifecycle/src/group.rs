@@ -22,10 +22,15 @@ pub(crate) struct Group {
 impl Group {
     /// At rest.
     pub(crate) fn new(agent: &AgentId, deployment: Deployment) -> Self {
+        let replicas = deployment.replicas.max(1);
+        let deployment = Deployment {
+            replicas,
+            ..deployment
+        };
         let life = |slot| Life::new(agent.clone(), slot, deployment);
         Self {
             deployment,
-            lives: (0..deployment.replicas.max(1)).map(life).collect(),
+            lives: (0..replicas).map(life).collect(),
             live: false,
         }
     }
@@ -34,45 +39,32 @@ impl Group {
         self.deployment.release
     }
 
-    /// Begins all that may; nothing if there are not enough ports.
-    pub(crate) fn begin(
-        &mut self,
-        turn: &mut Turn<'_>,
-        standing: impl Fn(&Life) -> Standing,
-    ) -> Result<(), Refusal> {
-        let beginners = self.lives.iter_mut().filter(|life| life.may_begin());
-        Self::begin_all(turn, beginners, standing)
+    pub(crate) fn replicas(&self) -> u32 {
+        self.deployment.replicas
     }
 
-    /// Begins these; nothing if there are not enough ports.
-    pub(crate) fn begin_all<'a>(
-        turn: &mut Turn<'_>,
-        lives: impl Iterator<Item = &'a mut Life>,
-        standing: impl Fn(&Life) -> Standing,
-    ) -> Result<(), Refusal> {
-        let lives: Vec<&mut Life> = lives.collect();
-        let incarnations = incarnations(turn, &lives).ok_or(Refusal::NoPortFree)?;
-        for (life, incarnation) in lives.into_iter().zip(incarnations) {
-            let standing = standing(life);
-            life.begin(turn, incarnation, standing);
-        }
-        Ok(())
+    /// Those that are missing, at rest, to be [added](Group::add).
+    pub(crate) fn missing(&self, agent: &AgentId, replicas: u32) -> Vec<Life> {
+        let slots = self.replicas()..replicas;
+        let life = |slot| Life::new(agent.clone(), slot, self.deployment);
+        slots.map(life).collect()
     }
 
-    /// More lives, at rest.
-    pub(crate) fn grow(&mut self, agent: &AgentId, replicas: u32) {
-        self.deployment.replicas = replicas;
-        for slot in u32::try_from(self.lives.len()).unwrap_or(u32::MAX)..replicas {
-            let life = Life::new(agent.clone(), slot, self.deployment);
-            self.lives.push(life);
-        }
+    pub(crate) fn add(&mut self, more: Vec<Life>) {
+        self.lives.extend(more);
+        self.recount();
     }
 
     /// The lives that are too many, which are no longer in it.
     pub(crate) fn shrink(&mut self, replicas: u32) -> Vec<Life> {
-        self.deployment.replicas = replicas;
         let keep = self.lives.len().min(replicas as usize);
-        self.lives.split_off(keep)
+        let surplus = self.lives.split_off(keep);
+        self.recount();
+        surplus
+    }
+
+    fn recount(&mut self) {
+        self.deployment.replicas = u32::try_from(self.lives.len()).unwrap_or(u32::MAX);
     }
 
     pub(crate) fn serving(&self) -> Vec<ReplicaId> {
@@ -99,23 +91,38 @@ impl Group {
     /// When all have been frozen for as long as they may be.
     pub(crate) fn sleeps_at(&self) -> Option<Instant> {
         let patience = self.deployment.stop_when_frozen_for?;
-        let frozen: Option<Vec<Instant>> = self.lives.iter().map(Life::frozen_since).collect();
-        frozen?.into_iter().max()?.checked_add(patience)
+        let unneeded: Option<Vec<Instant>> = self.lives.iter().map(Life::unneeded_since).collect();
+        unneeded?.into_iter().max()?.checked_add(patience)
     }
 }
 
-/// One for each, or none at all.
-fn incarnations(turn: &mut Turn<'_>, lives: &[&mut Life]) -> Option<Vec<Incarnation>> {
-    let mut found = vec![];
+/// An incarnation for each, in their order; none at all if there are not enough ports.
+pub(crate) fn lease<'a>(
+    turn: &mut Turn<'_>,
+    lives: impl Iterator<Item = &'a Life>,
+) -> Result<Vec<Incarnation>, Refusal> {
+    let mut leased = vec![];
     for life in lives {
-        let (agent, release) = (&life.agent, life.deployment.release);
-        match turn.incarnation(agent, life.slot, release, &BTreeSet::new()) {
-            Some(incarnation) => found.push(incarnation),
+        match life.lease(turn, &BTreeSet::new()) {
+            Some(incarnation) => leased.push(incarnation),
             None => {
-                found.into_iter().for_each(|it| turn.over(it));
-                return None;
+                leased.into_iter().for_each(|it| turn.over(it));
+                return Err(Refusal::NoPortFree);
             }
         }
     }
-    Some(found)
+    Ok(leased)
+}
+
+/// Begins each as what was leased for it.
+pub(crate) fn begin<'a>(
+    turn: &mut Turn<'_>,
+    lives: impl Iterator<Item = &'a mut Life>,
+    leased: Vec<Incarnation>,
+    standing: impl Fn(&Life) -> Standing,
+) {
+    for (life, incarnation) in lives.zip(leased) {
+        let standing = standing(life);
+        life.begin(turn, incarnation, standing);
+    }
 }

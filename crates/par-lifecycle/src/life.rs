@@ -20,7 +20,7 @@ pub(crate) struct Life {
     pub(crate) record: Record,
     pub(crate) state: State,
     /// The latest incarnation, alive or not.
-    latest: Option<ReplicaId>,
+    latest: Option<Incarnation>,
 }
 
 /// What is remembered since the replica was last started by hand.
@@ -116,6 +116,8 @@ pub(crate) enum Why {
 pub(crate) enum Then {
     Rest,
     Sleep,
+    /// A call came before it slept.
+    Wake,
     Start,
     Forget,
 }
@@ -125,7 +127,7 @@ impl Then {
     fn overruled_by(self, later: Self) -> Self {
         match self {
             Self::Forget => Self::Forget,
-            Self::Rest | Self::Sleep | Self::Start => later,
+            Self::Rest | Self::Sleep | Self::Wake | Self::Start => later,
         }
     }
 }
@@ -149,6 +151,10 @@ impl Life {
         incarnation: Incarnation,
         since: Instant,
     ) -> Self {
+        let deployment = Deployment {
+            release: incarnation.release,
+            ..deployment
+        };
         Self {
             record: Record::beginning_as(Standing::Proven),
             state: State::Serving {
@@ -156,7 +162,7 @@ impl Life {
                 since,
                 frozen: None,
             },
-            latest: Some(incarnation.replica),
+            latest: Some(incarnation),
             ..Self::new(agent, incarnation.slot, deployment)
         }
     }
@@ -229,17 +235,19 @@ impl Life {
         }
     }
 
-    pub(crate) fn frozen_since(&self) -> Option<Instant> {
+    /// Since when nobody needs it at all. What is in a session would end with it.
+    pub(crate) fn unneeded_since(&self) -> Option<Instant> {
         match self.state {
-            State::Serving { frozen, .. } => frozen,
+            State::Serving { frozen, .. } if !self.record.sessions => frozen,
             _ => None,
         }
     }
 
     /// Callers of it know it, and it is on its way.
     pub(crate) fn is_awaited(&self) -> bool {
-        let starts = matches!(self.state, State::Starting(_)) || self.then() == Some(Then::Start);
-        starts && self.record.standing != Standing::New
+        let starts = matches!(self.state, State::Starting(_));
+        let will = matches!(self.then(), Some(Then::Start | Then::Wake));
+        (starts || will) && self.record.standing != Standing::New
     }
 
     pub(crate) fn is_asleep(&self) -> bool {

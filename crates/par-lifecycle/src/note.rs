@@ -39,6 +39,7 @@ pub enum What {
     Thawed,
     /// Stopped because nobody called it.
     Slept,
+    /// Somebody called an agent that slept or was about to.
     Waking,
     Adopted,
     /// A release begins beside another.

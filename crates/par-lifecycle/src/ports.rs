@@ -32,7 +32,8 @@ pub(crate) struct Ports {
     range: RangeInclusive<u16>,
     grpc_offset: u16,
     held: BTreeSet<u16>,
-    /// The HTTP port that each had last. Others get it only when there is no better one.
+    /// The HTTP port that each has or had last, in the release that takes the calls. Others get it only when there is
+    /// no better one.
     homes: BTreeMap<Home, u16>,
     /// How many had it last; kept beside `homes` so that no look goes through all of them.
     wanted: BTreeMap<u16, usize>,
@@ -49,27 +50,35 @@ impl Ports {
         }
     }
 
-    /// The last port if it can be had, else one that is nobody's, else any that is free.
-    pub(crate) fn lease(&mut self, home: &Home, tried: &BTreeSet<u16>) -> Option<Pair> {
+    /// The port that it had last if it can be had, else its home, else one that is nobody's, else any that is free.
+    pub(crate) fn lease(
+        &mut self,
+        home: &Home,
+        last: Option<u16>,
+        tried: &BTreeSet<u16>,
+    ) -> Option<Pair> {
         let free = |http: u16| self.free_pair(http).filter(|_| !tried.contains(&http));
-        let last = self.homes.get(home).copied().and_then(free);
+        let home = || self.homes.get(home).copied().and_then(free);
         let nobodys = || {
             let mut range = self.range.clone();
             range.find_map(|http| free(http).filter(|_| !self.wanted.contains_key(&http)))
         };
         let any = || self.range.clone().find_map(free);
 
-        let pair = last.or_else(nobodys).or_else(any)?;
-        self.hold(home.clone(), pair);
+        let last = last.and_then(free);
+        let pair = last.or_else(home).or_else(nobodys).or_else(any)?;
+        self.hold(pair);
         Some(pair)
     }
 
-    pub(crate) fn hold(&mut self, home: Home, pair: Pair) {
+    pub(crate) fn hold(&mut self, pair: Pair) {
         self.held.extend([pair.http, pair.grpc]);
-        self.remember(home, pair.http);
     }
 
     pub(crate) fn remember(&mut self, home: Home, http: u16) {
+        if self.homes.get(&home) == Some(&http) {
+            return;
+        }
         *self.wanted.entry(http).or_default() += 1;
         if let Some(before) = self.homes.insert(home, http) {
             self.unwant(before);

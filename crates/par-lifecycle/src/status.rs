@@ -6,7 +6,7 @@ use std::time::Instant;
 use par_model::control::EndCause;
 use par_model::{AgentId, ProcessState, ReplicaId};
 
-use crate::agent::{Agent, Incoming, Kind};
+use crate::agent::{Agent, Incoming};
 use crate::desired::Desired;
 use crate::life::{Life, State, Why};
 use crate::{Release, Route};
@@ -110,10 +110,7 @@ impl Incoming {
     fn status(&self) -> IncomingStatus {
         IncomingStatus {
             release: self.group.release(),
-            canary: match self.kind {
-                Kind::Canary { permille } => Some(permille),
-                Kind::Roll => None,
-            },
+            canary: self.kind.share(),
             live: self.group.live,
             replicas: self.group.lives.iter().map(Life::status).collect(),
         }

@@ -73,16 +73,18 @@ impl<'a> Turn<'a> {
         self.now + wait.min(FOREVER)
     }
 
-    /// A new incarnation with a new id and ports that nobody else has; `None` when no port is free.
+    /// A new incarnation with a new id and ports that nobody else has, those around `last` before all others; `None` when
+    /// no port is free.
     pub(crate) fn incarnation(
         &mut self,
         agent: &AgentId,
         slot: u32,
         release: Release,
+        last: Option<u16>,
         tried: &BTreeSet<u16>,
     ) -> Option<Incarnation> {
         let home = Home::of(agent, slot);
-        let Pair { http, grpc } = self.supplies.ports.lease(&home, tried)?;
+        let Pair { http, grpc } = self.supplies.ports.lease(&home, last, tried)?;
         let replica = ReplicaId(self.supplies.next_replica);
         self.supplies.next_replica += 1;
         self.supplies.owners.insert(replica, agent.clone());
@@ -102,8 +104,9 @@ impl<'a> Turn<'a> {
             http: incarnation.port,
             grpc: incarnation.grpc_port,
         };
-        let home = Home::of(agent, incarnation.slot);
-        self.supplies.ports.hold(home, pair);
+        self.supplies.ports.hold(pair);
+        let next = incarnation.replica.0.saturating_add(1);
+        self.supplies.next_replica = self.supplies.next_replica.max(next);
         let owners = &mut self.supplies.owners;
         owners.insert(incarnation.replica, agent.clone());
     }

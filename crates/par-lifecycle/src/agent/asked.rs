@@ -1,10 +1,12 @@
 //! What people ask of one agent.
 
+use std::collections::BTreeSet;
+
 use par_model::control::EndCause;
 
 use super::{Agent, Incoming, Kind};
 use crate::desired::Wanted;
-use crate::group::Group;
+use crate::group::{self, Group};
 use crate::life::{Life, Standing, State};
 use crate::note::What;
 use crate::turn::Turn;
@@ -13,7 +15,10 @@ use crate::{Beside, Deployment, Refusal};
 impl Agent {
     /// The first release of a new agent.
     pub(crate) fn begin(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
-        self.current.begin(turn, |_| Standing::New)
+        let leased = group::lease(turn, self.current.lives.iter())?;
+        let lives = self.current.lives.iter_mut();
+        group::begin(turn, lives, leased, |_| Standing::New);
+        Ok(())
     }
 
     pub(crate) fn deploy(
@@ -36,7 +41,7 @@ impl Agent {
         }
     }
 
-    fn check_kept(&self) -> Result<(), Refusal> {
+    pub(super) fn check_kept(&self) -> Result<(), Refusal> {
         if self.removed {
             return Err(Refusal::StillStopping(self.id.clone()));
         }
@@ -59,131 +64,36 @@ impl Agent {
     }
 
     fn replace(&mut self, turn: &mut Turn<'_>, deployment: Deployment) -> Result<(), Refusal> {
-        let mut group = Group::new(&self.id, deployment);
-        group.begin(turn, |_| Standing::New)?;
-        self.current = group;
+        let mut new = Group::new(&self.id, deployment);
+        let leased = group::lease(turn, new.lives.iter())?;
+        group::begin(turn, new.lives.iter_mut(), leased, |_| Standing::New);
         self.desired.wanted = Wanted::Up;
-        self.desired.current = deployment.release;
-        self.desired.replicas = deployment.replicas;
+        self.desired.current = new.release();
+        self.desired.replicas = new.replicas();
+        self.current = new;
         Ok(())
     }
 
     /// Another release begins beside the current one, and takes the place of one that began before.
-    fn let_begin(
+    pub(super) fn let_begin(
         &mut self,
         turn: &mut Turn<'_>,
         deployment: Deployment,
         kind: Kind,
     ) -> Result<(), Refusal> {
-        let mut group = Group::new(&self.id, deployment);
-        group.begin(turn, |_| Standing::New)?;
+        let mut new = Group::new(&self.id, deployment);
+        let leased = group::lease(turn, new.lives.iter())?;
         self.drop_incoming(turn, EndCause::Superseded);
-        self.tell(turn, &group, What::ReleaseStarted);
-        self.incoming = Some(Incoming { group, kind });
+        self.tell(turn, &new, What::ReleaseStarted);
+        group::begin(turn, new.lives.iter_mut(), leased, |_| Standing::New);
+        self.incoming = Some(Incoming { group: new, kind });
         Ok(())
     }
 
-    /// As many replicas as its share asks for, one at least.
-    fn canary(
-        &mut self,
-        turn: &mut Turn<'_>,
-        deployment: Deployment,
-        permille: u16,
-    ) -> Result<(), Refusal> {
-        if self.current.serving().is_empty() {
-            return Err(Refusal::NothingBeside(self.id.clone()));
-        }
-        let permille = permille.clamp(1, 999);
-        let share = u64::from(self.desired.replicas) * u64::from(permille) / 1000;
-        let deployment = Deployment {
-            replicas: u32::try_from(share).unwrap_or(u32::MAX).max(1),
-            ..deployment
-        };
-        self.let_begin(turn, deployment, Kind::Canary { permille })
-    }
-
-    pub(crate) fn promote(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
-        let replicas = self.desired.replicas;
-        let incoming = match &mut self.incoming {
-            Some(incoming) if incoming.kind != Kind::Roll => incoming,
-            _ => return Err(Refusal::NoCanary(self.id.clone())),
-        };
-        if !incoming.group.all_serve() {
-            return Err(Refusal::CanaryNotReady(self.id.clone()));
-        }
-        let few = incoming.group.deployment.replicas;
-        incoming.group.grow(&self.id, replicas.max(few));
-        if let Err(refusal) = incoming.group.begin(turn, |_| Standing::New) {
-            incoming.group.shrink(few);
-            return Err(refusal);
-        }
-        incoming.kind = Kind::Roll;
-        turn.tell(&self.id, incoming.group.release(), None, What::Promoted);
-        Ok(())
-    }
-
-    pub(crate) fn abandon(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
-        if self.incoming.is_none() {
-            return Err(Refusal::NoCanary(self.id.clone()));
-        }
-        self.drop_incoming(turn, EndCause::Abandoned);
-        Ok(())
-    }
-
-    fn drop_incoming(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
+    pub(super) fn drop_incoming(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
         if let Some(incoming) = self.incoming.take() {
             self.let_go(turn, incoming, cause);
         }
-    }
-
-    pub(crate) fn scale(&mut self, turn: &mut Turn<'_>, replicas: u32) -> Result<(), Refusal> {
-        self.check_kept()?;
-        if replicas < self.current.deployment.replicas {
-            let surplus = self.current.shrink(replicas);
-            self.leave(turn, surplus, Life::retire);
-        } else {
-            self.grow(turn, replicas)?;
-        }
-        self.desired.replicas = replicas;
-        self.tell(turn, &self.current, What::Scaled { replicas });
-        self.scale_roll(turn, replicas);
-        Ok(())
-    }
-
-    /// The new ones do as the others do: begin, sleep, or rest.
-    fn grow(&mut self, turn: &mut Turn<'_>, replicas: u32) -> Result<(), Refusal> {
-        let before = self.current.deployment.replicas;
-        let (rests, asleep) = (self.current.is_at_rest(), self.current.is_asleep());
-        self.current.grow(&self.id, replicas);
-        let new = self.current.lives.iter_mut().skip(before as usize);
-        if asleep {
-            new.for_each(Life::lay_down);
-        } else if !rests && let Err(refusal) = Group::begin_all(turn, new, |_| Standing::New) {
-            self.current.shrink(before);
-            return Err(refusal);
-        }
-        Ok(())
-    }
-
-    /// A roll that is under way gets as many; if there are no ports for more, it goes on with those it has.
-    fn scale_roll(&mut self, turn: &mut Turn<'_>, replicas: u32) {
-        let Some(incoming) = &mut self.incoming else {
-            return;
-        };
-        if incoming.kind != Kind::Roll {
-            return;
-        }
-        let before = incoming.group.deployment.replicas;
-        let surplus = if replicas < before {
-            incoming.group.shrink(replicas)
-        } else {
-            incoming.group.grow(&self.id, replicas);
-            match incoming.group.begin(turn, |_| Standing::New) {
-                Ok(()) => vec![],
-                Err(_) => incoming.group.shrink(before),
-            }
-        };
-        self.leave(turn, surplus, Life::retire);
     }
 
     pub(crate) fn start(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
@@ -191,53 +101,80 @@ impl Agent {
         if !self.current.lives.iter().any(Life::may_begin) {
             return Err(self.why_busy());
         }
-        self.current.begin(turn, |_| Standing::New)?;
+        self.begin_resting(turn, |_| Standing::New)?;
         self.desired.wanted = Wanted::Up;
         Ok(())
     }
 
-    pub(crate) fn wake(&mut self, turn: &mut Turn<'_>) {
-        if self.desired.wanted == Wanted::Up && !self.removed {
-            let lives = self.current.lives.iter_mut();
-            lives.for_each(|life| life.wake(turn));
-        }
-    }
-
     pub(crate) fn restart(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         self.check_kept()?;
-        let (resting, living): (Vec<_>, Vec<_>) =
-            self.current.lives.iter_mut().partition(|it| it.may_begin());
-        Group::begin_all(turn, resting.into_iter(), |life| match life.state {
+        let lives = self.current.lives.iter();
+        let alive: BTreeSet<u32> = lives
+            .filter(|it| !it.may_begin())
+            .map(|it| it.slot)
+            .collect();
+        self.begin_resting(turn, |life| match life.state {
             State::Waiting { .. } | State::Asleep => Standing::Renewed,
             _ => Standing::New,
         })?;
-        living.into_iter().for_each(|life| life.restart(turn));
+        let lives = self.current.lives.iter_mut();
+        lives
+            .filter(|life| alive.contains(&life.slot))
+            .for_each(|life| life.restart(turn));
         self.desired.wanted = Wanted::Up;
+        Ok(())
+    }
+
+    /// All that may, or none if there are not enough ports.
+    fn begin_resting(
+        &mut self,
+        turn: &mut Turn<'_>,
+        standing: impl Fn(&Life) -> Standing,
+    ) -> Result<(), Refusal> {
+        let resting = self.current.lives.iter().filter(|life| life.may_begin());
+        let leased = group::lease(turn, resting)?;
+        let lives = self.current.lives.iter_mut();
+        group::begin(turn, lives.filter(|it| it.may_begin()), leased, standing);
+        Ok(())
+    }
+
+    /// All that sleep, or none if there are not enough ports.
+    pub(crate) fn wake(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if self.desired.wanted != Wanted::Up || self.removed {
+            return Ok(());
+        }
+        let sleeps = |life: &&Life| matches!(life.state, State::Asleep);
+        let leased = group::lease(turn, self.current.lives.iter().filter(sleeps))?;
+        if self.current.lives.iter().any(Life::is_asleep) {
+            self.tell(turn, &self.current, What::Waking);
+        }
+        let lives = self.current.lives.iter_mut();
+        let sleepers = lives.filter(|life| sleeps(&&**life));
+        sleepers
+            .zip(leased)
+            .for_each(|(life, incarnation)| life.wake(turn, incarnation));
+        let lives = self.current.lives.iter_mut();
+        lives.for_each(|life| life.keep_awake(turn));
         Ok(())
     }
 
     pub(crate) fn stop(&mut self, turn: &mut Turn<'_>) {
         self.desired.wanted = Wanted::Stopped;
-        self.stop_lives(turn);
+        self.desired.canary = None;
+        self.end(turn);
     }
 
     /// As [`Agent::stop`], but the supervisor ends, and what is desired stays as it is.
     pub(crate) fn end(&mut self, turn: &mut Turn<'_>) {
-        self.stop_lives(turn);
+        self.drop_incoming(turn, EndCause::Asked);
+        self.leaving.iter_mut().for_each(|life| life.remove(turn));
+        let lives = self.current.lives.iter_mut();
+        lives.for_each(|life| life.stop(turn));
     }
 
     pub(crate) fn kill(&mut self, turn: &mut Turn<'_>) {
-        self.stop_lives(turn);
+        self.end(turn);
         self.lives_mut().for_each(|life| life.kill(turn));
-    }
-
-    fn stop_lives(&mut self, turn: &mut Turn<'_>) {
-        self.drop_incoming(turn, EndCause::Asked);
-        self.leaving.iter_mut().for_each(|life| life.remove(turn));
-        self.current
-            .lives
-            .iter_mut()
-            .for_each(|life| life.stop(turn));
     }
 
     pub(crate) fn remove(&mut self, turn: &mut Turn<'_>) {

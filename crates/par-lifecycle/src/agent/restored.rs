@@ -1,12 +1,13 @@
 //! An agent as an earlier supervisor left it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use par_model::AgentId;
 
 use super::{Agent, Incoming, Kind};
-use crate::desired::Wanted;
+use crate::desired::{Canary, Wanted};
 use crate::group::Group;
 use crate::life::{Life, Standing};
 use crate::note::What;
@@ -15,7 +16,20 @@ use crate::{Deployment, Incarnation, Restored};
 
 type Living = BTreeMap<u32, (Incarnation, Instant)>;
 
+impl Restored {
+    /// The ports that it holds, and those that it comes back to.
+    pub(crate) fn claim(&self, agent: &AgentId, turn: &mut Turn<'_>) {
+        for (slot, port) in &self.homes {
+            turn.remember_home(agent, *slot, *port);
+        }
+        for (incarnation, _) in &self.living {
+            turn.adopt(agent, *incarnation);
+        }
+    }
+}
+
 impl Agent {
+    /// What it holds has been claimed.
     pub(crate) fn restored(id: AgentId, turn: &mut Turn<'_>, restored: Restored) -> Self {
         let Restored {
             desired,
@@ -23,35 +37,27 @@ impl Agent {
             canary,
             proven,
             living,
-            homes,
+            ..
         } = restored;
-        for (slot, port) in homes {
-            turn.remember_home(&id, slot, port);
-        }
-        for (incarnation, _) in &living {
-            turn.adopt(&id, *incarnation);
-        }
+        let deployment = Deployment {
+            replicas: desired.replicas.max(1),
+            ..deployment
+        };
         let mut agent = Self::new(id, deployment);
-        agent.desired = desired;
+        agent.desired.wanted = desired.wanted;
         let mut living = Unclaimed(living);
         if desired.wanted == Wanted::Up {
+            let canary = desired.canary.zip(canary);
             let adopted = living.claim(&deployment);
-            let sleeps = deployment.stop_when_frozen_for.is_some() && adopted.is_empty();
+            let sleeps = deployment.stop_when_frozen_for.is_some() && canary.is_none();
             let otherwise = match proven {
-                true if sleeps => Else::Sleep,
+                true if sleeps && adopted.is_empty() => Else::Sleep,
                 true => Else::Start(Standing::Proven),
                 false => Else::Start(Standing::New),
             };
             agent.current = agent.group(turn, deployment, adopted, otherwise);
-            if let Some((deployment, wish)) = canary.zip(desired.canary) {
-                let kind = Kind::Canary {
-                    permille: wish.permille,
-                };
-                let adopted = living.claim(&deployment);
-                let mut group =
-                    agent.group(turn, deployment, adopted, Else::Start(Standing::Proven));
-                group.live = true;
-                agent.incoming = Some(Incoming { group, kind });
+            if let Some((wish, deployment)) = canary {
+                agent.restore_canary(turn, wish, deployment, &mut living);
             }
         }
         agent.current.live = proven;
@@ -61,6 +67,23 @@ impl Agent {
             agent.leaving.push(life);
         }
         agent
+    }
+
+    fn restore_canary(
+        &mut self,
+        turn: &mut Turn<'_>,
+        wish: Canary,
+        deployment: Deployment,
+        living: &mut Unclaimed,
+    ) {
+        let permille = wish.permille;
+        let deployment = self.with_share(deployment, permille);
+        let adopted = living.claim(&deployment);
+        let mut group = self.group(turn, deployment, adopted, Else::Start(Standing::Proven));
+        group.live = true;
+        self.desired.canary = Some(wish);
+        let kind = Kind::Canary { permille };
+        self.incoming = Some(Incoming { group, kind });
     }
 
     /// Those that live go on, and the others do as `otherwise` says.
@@ -99,11 +122,12 @@ enum Else {
 struct Unclaimed(Vec<(Incarnation, Instant)>);
 
 impl Unclaimed {
-    /// Those of one release that have a slot in it.
+    /// Those of one release that have a slot in it; of two the later one.
     fn claim(&mut self, deployment: &Deployment) -> Living {
         let fits =
             |it: &Incarnation| it.release == deployment.release && it.slot < deployment.replicas;
         let mut claimed = Living::new();
+        self.0.sort_by_key(|(it, _)| Reverse(it.replica));
         self.0.retain(|(incarnation, since)| {
             let free = !claimed.contains_key(&incarnation.slot);
             let takes = fits(incarnation) && free;

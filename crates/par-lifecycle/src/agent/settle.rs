@@ -17,6 +17,13 @@ impl Agent {
             self.current.live = true;
             self.tell(turn, &self.current, What::ReleaseLive);
         }
+        self.remember_homes(turn);
+    }
+
+    /// Where the replicas that take the calls live, they come back to: also under a later release or supervisor.
+    fn remember_homes(&self, turn: &mut Turn<'_>) {
+        let incarnations = self.current.lives.iter().filter_map(Life::incarnation);
+        incarnations.for_each(|it| turn.remember_home(&self.id, it.slot, it.port));
     }
 
     /// The release that comes in takes its place, goes on coming, or is let go.
@@ -32,7 +39,7 @@ impl Agent {
             return;
         }
         match incoming.kind {
-            Kind::Roll => self.take_over(turn, incoming.group),
+            Kind::Roll | Kind::Promoted { .. } => self.take_over(turn, incoming.group),
             Kind::Canary { permille } => {
                 self.show_canary(turn, &mut incoming.group, permille);
                 self.incoming = Some(incoming);
@@ -56,7 +63,7 @@ impl Agent {
         self.tell(turn, &self.current, What::ReleaseLive);
         self.desired.wanted = Wanted::Up;
         self.desired.current = self.current.release();
-        self.desired.replicas = self.current.deployment.replicas;
+        self.desired.replicas = self.current.replicas();
         self.desired.canary = None;
         self.leave(turn, before.lives, Life::retire);
     }

@@ -52,26 +52,32 @@ impl Life {
         self.wind_down(turn, Then::Start);
     }
 
-    /// A call came for one that sleeps, or is about to.
-    pub(crate) fn wake(&mut self, turn: &mut Turn<'_>) {
-        if !self.is_asleep() {
-            return;
-        }
-        self.tell(turn, What::Waking);
-        match self.state {
-            State::Asleep => self.start_on_any_port(turn, None),
-            _ => self.wind_down(turn, Then::Start),
+    /// A call came for one that sleeps. What it was before it slept is remembered.
+    pub(crate) fn wake(&mut self, turn: &mut Turn<'_>, incarnation: Incarnation) {
+        self.spawn(turn, incarnation, Default::default(), None);
+    }
+
+    /// A call came for one that is about to sleep: too late to keep it, but it comes back.
+    pub(crate) fn keep_awake(&mut self, turn: &mut Turn<'_>) {
+        if self.then() == Some(Then::Sleep) {
+            self.wind_down(turn, Then::Wake);
         }
     }
 
     pub(crate) fn stop(&mut self, turn: &mut Turn<'_>) {
         match self.state {
-            State::Waiting { .. } | State::Asleep => self.state = State::Stopped,
+            State::Waiting { .. } | State::Asleep => {
+                if self.latest.is_some() {
+                    self.tell(turn, What::Stopped);
+                }
+                self.state = State::Stopped;
+            }
             _ => self.wind_down(turn, Then::Rest),
         }
     }
 
     pub(crate) fn sleep(&mut self, turn: &mut Turn<'_>) {
+        self.forget_failures_if_stable(turn);
         self.wind_down(turn, Then::Sleep);
     }
 

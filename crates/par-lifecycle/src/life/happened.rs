@@ -108,17 +108,13 @@ impl Life {
             turn.over(incarnation);
         }
         self.record.sessions = false;
+        self.forget_failures_if_stable(turn);
         match self.take_state() {
             State::Starting(attempt) => match cause {
                 EndCause::PortTaken { .. } => self.try_next_port(turn, attempt, cause),
                 _ => self.ended(turn, cause),
             },
-            State::Serving { since, .. } => {
-                if turn.now - since >= turn.settings().stable_after {
-                    self.record.failures = 0;
-                }
-                self.ended(turn, cause);
-            }
+            State::Serving { .. } => self.ended(turn, cause),
             State::Retiring { .. } => self.proceed(turn, Then::Forget),
             State::Draining { then, .. } => self.proceed(turn, then),
             State::Ending { why, .. } => match why {
@@ -129,6 +125,14 @@ impl Life {
                 Why::Silent { after } => self.ended(turn, EndCause::Silent { after }),
             },
             lifeless => self.state = lifeless,
+        }
+    }
+
+    pub(super) fn forget_failures_if_stable(&mut self, turn: &Turn<'_>) {
+        if let State::Serving { since, .. } = self.state
+            && turn.now.saturating_duration_since(since) >= turn.settings().stable_after
+        {
+            self.record.failures = 0;
         }
     }
 

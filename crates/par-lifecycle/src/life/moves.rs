@@ -23,7 +23,7 @@ impl Life {
 
     pub(super) fn start_on_any_port(&mut self, turn: &mut Turn<'_>, after: Option<EndCause>) {
         let tried = BTreeSet::new();
-        match turn.incarnation(&self.agent, self.slot, self.deployment.release, &tried) {
+        match self.lease(turn, &tried) {
             Some(incarnation) => self.spawn(turn, incarnation, tried, after),
             None => self.fail(turn, EndCause::NoPortFree),
         }
@@ -40,10 +40,16 @@ impl Life {
         if tried.len() >= turn.settings().port_tries {
             return self.fail(turn, taken);
         }
-        match turn.incarnation(&self.agent, self.slot, self.deployment.release, &tried) {
+        match self.lease(turn, &tried) {
             Some(next) => self.spawn(turn, next, tried, after),
             None => self.fail(turn, taken),
         }
+    }
+
+    /// A place for it to live in; `None` when no port is free.
+    pub(crate) fn lease(&self, turn: &mut Turn<'_>, tried: &BTreeSet<u16>) -> Option<Incarnation> {
+        let (release, last) = (self.deployment.release, self.latest.map(|it| it.port));
+        turn.incarnation(&self.agent, self.slot, release, last, tried)
     }
 
     pub(super) fn spawn(
@@ -54,7 +60,7 @@ impl Life {
         after: Option<EndCause>,
     ) {
         let phase = Phase::Preparing;
-        self.latest = Some(incarnation.replica);
+        self.latest = Some(incarnation);
         self.state = State::Starting(Attempt {
             incarnation,
             phase,
@@ -121,6 +127,7 @@ impl Life {
                 self.tell(turn, What::Stopped);
                 self.state = State::Gone;
             }
+            Then::Wake => self.start_on_any_port(turn, None),
             Then::Start => {
                 let standing = match self.record.standing {
                     Standing::New => Standing::New,
@@ -169,8 +176,7 @@ impl Life {
             replica: incarnation.replica,
             within,
         });
-        let (agent, replica) = (&self.agent, Some(incarnation.replica));
-        turn.tell(agent, incarnation.release, replica, What::Draining);
+        self.tell(turn, What::Draining);
         State::Draining {
             incarnation,
             deadline: turn.after(within),
@@ -190,7 +196,8 @@ impl Life {
     }
 
     pub(crate) fn tell(&self, turn: &mut Turn<'_>, what: What) {
-        turn.tell(&self.agent, self.deployment.release, self.latest, what);
+        let replica = self.latest.map(|it| it.replica);
+        turn.tell(&self.agent, self.deployment.release, replica, what);
     }
 
     /// Leaves a placeholder: every caller puts the next state in its place.

@@ -1,48 +1,18 @@
-//! A simulated world around a fleet: processes that come up, end, ignore what they are told, and die only when
-//! they are killed or please to; people who ask for anything at any time; news that comes late.
+//! A simulated world around a fleet: processes that come up, end, ignore what they are told, lie, and die only when
+//! they are killed or please to; people who ask for anything at any time; news that comes late; supervisors that die.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use par_lifecycle::{
-    Action, Command, Deployment, Event, Fleet, FleetStatus, Refusal, Release, Routes, Settings,
+    Action, AgentStatus, Command, Deployment, Event, Fleet, FleetStatus, Incarnation, Refusal,
+    Release, Restored, Routes, Settings, Wanted,
 };
 use par_model::control::EndCause;
-use par_model::{AgentId, ReplicaId, RestartMode, RestartPolicy};
-use proptest::prelude::*;
+use par_model::{AgentId, ReplicaId};
 
-use crate::stage::{self, CLEAN, CRASH, SECOND};
-
-pub(crate) const AGENTS: usize = 4;
-
-#[derive(Clone, Debug)]
-pub(crate) enum Step {
-    Ask(Ask, usize),
-    /// One of the living has news.
-    Tell(News, usize),
-    /// One of the dead, or somebody who never lived, has news.
-    Late(News, usize),
-    Wait(Duration),
-    WaitForDeadline,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ask {
-    Deploy(Deployment),
-    Start,
-    Stop,
-    Restart(Option<Deployment>),
-    Remove,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum News {
-    Spawned,
-    Prepared,
-    Ready,
-    Drained,
-    Exited(EndCause),
-}
+use crate::stage::CRASH;
+use crate::step::{News, Step, nth_agent};
 
 /// What was given to the fleet, and what it answered.
 #[derive(Debug)]
@@ -57,26 +27,60 @@ pub(crate) struct Moment {
 pub(crate) enum Input {
     Command(Command),
     Event(Event),
+    Restored(BTreeMap<AgentId, Restored>),
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) agent: AgentId,
+    pub(crate) slot: u32,
+    pub(crate) release: Release,
     pub(crate) port: u16,
     pub(crate) grpc_port: u16,
     /// Its dependencies were there before it was told to end.
     pub(crate) loading: bool,
     /// When it first said that it answers, unless it had been told to end by then.
     pub(crate) ready_since: Option<Instant>,
-    pub(crate) told_to_end: bool,
-    pub(crate) killed: bool,
+    pub(crate) frozen_since: Option<Instant>,
+    pub(crate) sessions: bool,
+    /// It was silent before it was told to end.
+    pub(crate) silent: bool,
+    pub(crate) told: Told,
+    /// It is one too many, or of a release that nobody wants any more.
+    pub(crate) surplus: bool,
+}
+
+/// The last that it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Told {
+    Nothing,
+    Drain,
+    Terminate,
+    Kill,
+}
+
+impl Process {
+    pub(crate) fn is_told_to_end(&self) -> bool {
+        self.told != Told::Nothing
+    }
+
+    /// It answers, and may go on.
+    pub(crate) fn serves(&self) -> bool {
+        self.ready_since.is_some() && !self.is_told_to_end()
+    }
 }
 
 pub(crate) struct World {
+    pub(crate) settings: Settings,
     pub(crate) fleet: Fleet,
     pub(crate) now: Instant,
     pub(crate) living: BTreeMap<ReplicaId, Process>,
     dead: Vec<ReplicaId>,
+    highest: u64,
+    pub(crate) releases: BTreeMap<(AgentId, Release), Deployment>,
+    /// To be forgotten, and not to be restored.
+    removed: BTreeSet<AgentId>,
+    pub(crate) closing: bool,
 }
 
 /// All that can be seen of a fleet.
@@ -91,10 +95,15 @@ pub(crate) struct Sight {
 impl World {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            fleet: Fleet::new(settings),
+            fleet: Fleet::new(settings.clone()),
+            settings,
             now: Instant::now(),
             living: BTreeMap::new(),
             dead: vec![],
+            highest: 0,
+            releases: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            closing: false,
         }
     }
 
@@ -109,13 +118,19 @@ impl World {
     /// `None`: there is nobody who could do that.
     pub(crate) fn step(&mut self, step: Step) -> Option<Moment> {
         let input = match step {
-            Step::Ask(ask, index) => Input::Command(ask.of(nth_agent(index))),
+            Step::Ask(ask, index) => {
+                let agent = nth_agent(index);
+                let release = Release(self.releases_of(&agent) + 1);
+                Input::Command(ask.of(agent, release))
+            }
             Step::Tell(news, index) => {
                 let nth = index % self.living.len().max(1);
                 let (replica, process) = self.living.iter().nth(nth)?;
-                Input::Event(news.of(*replica, process))
+                Input::Event(plausible(news, process).about(*replica))
             }
             Step::Late(news, index) => Input::Event(self.late(news, index)),
+            Step::Obey(index) => Input::Event(self.obedience(index)?),
+            Step::ComeUp(index) => Input::Event(self.arrival(index)?),
             Step::Wait(time) => {
                 self.now += time;
                 return None;
@@ -124,43 +139,87 @@ impl World {
                 self.now = self.now.max(self.fleet.next_deadline()?);
                 Input::Event(Event::Tick)
             }
+            Step::Rebirth(fates) => return Some(self.rebirth(fates)),
+            Step::StopAll => Input::Command(Command::StopAll),
+            Step::KillAll => Input::Command(Command::KillAll),
         };
         Some(self.feed(input))
     }
 
+    fn releases_of(&self, agent: &AgentId) -> u32 {
+        let all = (agent.clone(), Release(0))..=(agent.clone(), Release(u32::MAX));
+        let last = self.releases.range(all).next_back();
+        last.map_or(0, |((_, release), _)| release.0)
+    }
+
+    pub(crate) fn ask(&mut self, command: Command) -> Moment {
+        self.feed(Input::Command(command))
+    }
+
     pub(crate) fn feed(&mut self, input: Input) -> Moment {
-        let mut ended = None;
-        match &input {
-            Input::Event(Event::Exited(replica, _)) => {
-                ended = self.living.remove(replica);
-                self.dead.push(*replica);
+        let ended = match &input {
+            Input::Command(command) => {
+                self.asked(command);
+                None
             }
-            Input::Event(Event::Prepared(replica)) => {
-                if let Some(process) = self.unbothered(*replica) {
-                    process.loading = true;
-                }
-            }
-            Input::Event(Event::Ready(replica)) => {
-                let now = self.now;
-                if let Some(process) = self.unbothered(*replica) {
-                    process.ready_since.get_or_insert(now);
-                }
-            }
-            _ => {}
+            Input::Event(event) => self.happened(event),
+            Input::Restored(_) => None,
+        };
+        if let Input::Restored(agents) = &input {
+            agents.iter().for_each(|(agent, it)| self.let_go(agent, it));
         }
         let outcome = match input.clone() {
             Input::Command(command) => self.fleet.command(self.now, command),
             Input::Event(event) => Ok(self.fleet.handle(self.now, event)),
+            Input::Restored(agents) => Ok(self.fleet.restore(self.now, agents)),
         };
-        outcome
-            .iter()
-            .flatten()
-            .for_each(|action| self.obey(action));
+        if let (Input::Command(Command::Scale(agent, replicas)), Ok(_)) = (&input, &outcome) {
+            let processes = self.living.values_mut().filter(|it| it.agent == *agent);
+            processes.for_each(|it| it.surplus |= it.slot >= *replicas);
+        }
+        let actions = outcome.iter().flatten();
+        actions.for_each(|action| self.obey(action));
+        if let (Input::Command(Command::Remove(agent)), Ok(_)) = (&input, &outcome)
+            && self.fleet.agent(agent).is_some()
+        {
+            self.removed.insert(agent.clone());
+        }
         Moment {
             input,
             ended,
             outcome,
         }
+    }
+
+    fn asked(&mut self, command: &Command) {
+        match command {
+            Command::Deploy(agent, deployment, _) => {
+                let key = (agent.clone(), deployment.release);
+                self.releases.insert(key, *deployment);
+            }
+            Command::StopAll | Command::KillAll => self.closing = true,
+            _ => {}
+        }
+    }
+
+    fn happened(&mut self, event: &Event) -> Option<Process> {
+        let now = self.now;
+        match event {
+            Event::Exited(replica, _) => {
+                self.dead.push(*replica);
+                return self.living.remove(replica);
+            }
+            Event::Prepared(replica) => self.unbothered(*replica)?.loading = true,
+            Event::Ready(replica) => {
+                let process = self.unbothered(*replica)?;
+                process.ready_since.get_or_insert(now);
+            }
+            Event::Busy(replica) => self.unbothered(*replica)?.frozen_since = None,
+            Event::Sessions { replica, any } => self.living.get_mut(replica)?.sessions = *any,
+            Event::Silent { replica, .. } => self.unbothered(*replica)?.silent = true,
+            _ => {}
+        }
+        None
     }
 
     pub(crate) fn sight(&self) -> Sight {
@@ -172,161 +231,232 @@ impl World {
         }
     }
 
-    pub(crate) fn process_of(&self, agent: &AgentId) -> Option<&Process> {
-        self.living.values().find(|process| process.agent == *agent)
+    pub(crate) fn processes_of<'a>(
+        &'a self,
+        agent: &'a AgentId,
+    ) -> impl Iterator<Item = &'a Process> {
+        self.living.values().filter(move |it| it.agent == *agent)
+    }
+
+    /// The one that has the slot.
+    pub(crate) fn process(&self, agent: &AgentId, release: Release, slot: u32) -> Option<&Process> {
+        let place = |it: &&Process| it.agent == *agent && it.release == release && it.slot == slot;
+        self.living.values().filter(place).find(|it| !it.surplus)
     }
 
     pub(crate) fn late(&self, news: News, index: usize) -> Event {
         let replica = match self.dead.len() {
             0 => ReplicaId(u64::MAX),
-            many => self.dead[index % many],
+            many => self.dead[many - 1 - index % many],
         };
         news.about(replica)
     }
 
     /// The killed die: nobody survives that.
     pub(crate) fn bury_the_killed(&mut self) {
-        let killed =
-            |(replica, process): (&ReplicaId, &Process)| process.killed.then_some(*replica);
+        let killed = |(replica, process): (&ReplicaId, &Process)| {
+            (process.told == Told::Kill).then_some(*replica)
+        };
         let killed: Vec<ReplicaId> = self.living.iter().filter_map(killed).collect();
         for replica in killed {
             self.feed(Input::Event(Event::Exited(replica, CRASH)));
         }
     }
 
+    /// What one says that was told something and does it.
+    fn obedience(&self, index: usize) -> Option<Event> {
+        let told = |(_, process): &(&ReplicaId, &Process)| process.is_told_to_end();
+        let many = self.living.iter().filter(told).count();
+        let nth = index % many.max(1);
+        let (replica, process) = self.living.iter().filter(told).nth(nth)?;
+        Some(match process.told {
+            Told::Drain => Event::Drained(*replica),
+            _ => Event::Exited(*replica, EndCause::Asked),
+        })
+    }
+
+    fn arrival(&self, index: usize) -> Option<Event> {
+        let comes =
+            |(_, it): &(&ReplicaId, &Process)| it.ready_since.is_none() && !it.is_told_to_end();
+        let many = self.living.iter().filter(comes).count();
+        let nth = index % many.max(1);
+        let (replica, _) = self.living.iter().filter(comes).nth(nth)?;
+        Some(Event::Ready(*replica))
+    }
+
     /// One that has not been told to end.
     fn unbothered(&mut self, replica: ReplicaId) -> Option<&mut Process> {
         let process = self.living.get_mut(&replica)?;
-        (!process.told_to_end).then_some(process)
+        (!process.is_told_to_end()).then_some(process)
     }
 
     fn obey(&mut self, action: &Action) {
         match action {
-            Action::Spawn {
-                replica,
-                agent,
-                port,
-                grpc_port,
-                ..
-            } => {
-                let process = Process {
-                    agent: agent.clone(),
-                    port: *port,
-                    grpc_port: *grpc_port,
-                    loading: false,
-                    ready_since: None,
-                    told_to_end: false,
-                    killed: false,
-                };
-                let before = self.living.insert(*replica, process);
-                assert!(before.is_none(), "{replica} was given twice");
-                assert!(!self.dead.contains(replica), "{replica} has lived before");
+            Action::Spawn { replica, .. } => self.spawn(*replica, action),
+            Action::Freeze(replica) => {
+                let now = self.now;
+                let process = self.told(*replica);
+                assert!(process.serves(), "{replica} is frozen, and does not serve");
+                assert_eq!(process.frozen_since, None, "{replica} is frozen already");
+                process.frozen_since = Some(now);
             }
-            Action::Drain { replica, .. } | Action::Terminate(replica) | Action::Kill(replica) => {
-                let process = self.living.get_mut(replica);
-                let process = process.expect("only the living are told to end");
-                process.told_to_end = true;
-                process.killed |= matches!(action, Action::Kill(_));
+            Action::Drain { replica, .. } => self.end(*replica, Told::Drain),
+            Action::Terminate(replica) => self.end(*replica, Told::Terminate),
+            Action::Kill(replica) => self.end(*replica, Told::Kill),
+            Action::Forget(agent) => {
+                assert_eq!(
+                    self.processes_of(agent).count(),
+                    0,
+                    "{agent} is forgotten alive"
+                );
+                self.removed.remove(agent);
             }
-            Action::Publish { .. } | Action::Withdraw { .. } | Action::Forget(_) => {}
-        }
-    }
-}
-
-impl Ask {
-    fn of(self, agent: AgentId) -> Command {
-        match self {
-            Self::Deploy(deployment) => Command::Deploy(agent, deployment),
-            Self::Start => Command::Start(agent),
-            Self::Stop => Command::Stop(agent),
-            Self::Restart(replacement) => Command::Restart(agent, replacement),
-            Self::Remove => Command::Remove(agent),
-        }
-    }
-}
-
-impl News {
-    fn of(self, replica: ReplicaId, process: &Process) -> Event {
-        let binds = process.ready_since.is_none() && !process.told_to_end;
-        match self {
-            Self::Exited(EndCause::PortTaken { .. }) if !binds => Event::Exited(replica, CRASH),
-            news => news.about(replica),
+            Action::Tell(_) => {}
         }
     }
 
-    fn about(self, replica: ReplicaId) -> Event {
-        match self {
-            Self::Spawned => Event::Spawned { replica, pid: 1 },
-            Self::Prepared => Event::Prepared(replica),
-            Self::Ready => Event::Ready(replica),
-            Self::Drained => Event::Drained(replica),
-            Self::Exited(cause) => Event::Exited(replica, cause),
-        }
+    fn told(&mut self, replica: ReplicaId) -> &mut Process {
+        let process = self.living.get_mut(&replica);
+        process.expect("only the living are told anything")
     }
-}
 
-pub(crate) fn nth_agent(index: usize) -> AgentId {
-    stage::agent(["a", "b", "c", "d"][index % AGENTS])
-}
+    fn end(&mut self, replica: ReplicaId, told: Told) {
+        let process = self.told(replica);
+        assert!(
+            process.told < told,
+            "{replica} is told {told:?} after {:?}",
+            process.told
+        );
+        process.told = told;
+    }
 
-pub(crate) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(any_step(), 0..80)
-}
-
-pub(crate) fn any_news() -> impl Strategy<Value = News> {
-    let cause = prop_oneof![
-        4 => Just(CRASH),
-        1 => Just(CLEAN),
-        1 => Just(EndCause::Asked),
-        1 => Just(stage::load_failed()),
-        2 => Just(EndCause::PortTaken { port: 1 }),
-    ];
-    prop_oneof![
-        1 => Just(News::Spawned),
-        1 => Just(News::Prepared),
-        5 => Just(News::Ready),
-        1 => Just(News::Drained),
-        5 => cause.prop_map(News::Exited),
-    ]
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (any_ask(), 0..AGENTS).prop_map(|(ask, agent)| Step::Ask(ask, agent)),
-        6 => (any_news(), 0..AGENTS).prop_map(|(news, whom)| Step::Tell(news, whom)),
-        1 => (any_news(), 0..AGENTS).prop_map(|(news, whom)| Step::Late(news, whom)),
-        2 => (0_u32..40).prop_map(|seconds| Step::Wait(seconds * SECOND)),
-        3 => Just(Step::WaitForDeadline),
-    ]
-}
-
-fn any_ask() -> impl Strategy<Value = Ask> {
-    prop_oneof![
-        6 => any_deployment().prop_map(Ask::Deploy),
-        2 => Just(Ask::Start),
-        2 => Just(Ask::Stop),
-        2 => prop::option::of(any_deployment()).prop_map(Ask::Restart),
-        1 => Just(Ask::Remove),
-    ]
-}
-
-fn any_deployment() -> impl Strategy<Value = Deployment> {
-    let mode = prop_oneof![
-        Just(RestartMode::OnFailure),
-        Just(RestartMode::Always),
-        Just(RestartMode::Never)
-    ];
-    (mode, 0_u32..4, 0_u32..10, 0_u64..9).prop_map(|(mode, max_restarts, delay, release)| {
-        let restart = RestartPolicy {
-            mode,
-            max_restarts,
-            delay: delay * SECOND,
-            ..RestartPolicy::default()
+    fn spawn(&mut self, id: ReplicaId, spawn: &Action) {
+        let Action::Spawn {
+            replica: _,
+            agent,
+            slot,
+            release,
+            port,
+            grpc_port,
+        } = spawn
+        else {
+            return;
         };
-        Deployment {
-            release: Release(release),
-            restart,
-            start_timeout: None,
+        let process = Process {
+            agent: agent.clone(),
+            slot: *slot,
+            release: *release,
+            port: *port,
+            grpc_port: *grpc_port,
+            loading: false,
+            ready_since: None,
+            frozen_since: None,
+            sessions: false,
+            silent: false,
+            told: Told::Nothing,
+            surplus: false,
+        };
+        assert!(id.0 > self.highest, "{id} is not new");
+        self.highest = id.0;
+        self.check_place(&process);
+        self.living.insert(id, process);
+    }
+
+    /// Its ports are nobody's, and so is its slot, unless somebody ends in it who has been replaced.
+    fn check_place(&self, new: &Process) {
+        let ports = [new.port, new.grpc_port];
+        assert!(self.settings.ports.contains(&new.port), "{new:?}");
+        assert_eq!(new.grpc_port, new.port + self.settings.grpc_offset);
+        for other in self.living.values() {
+            let shared = ports.contains(&other.port) || ports.contains(&other.grpc_port);
+            assert!(!shared, "{new:?} has a port of {other:?}");
+            let place = |it: &Process| (it.agent.clone(), it.release, it.slot);
+            assert!(
+                other.surplus || place(new) != place(other),
+                "{new:?} beside {other:?}"
+            );
         }
-    })
+    }
+
+    /// Of the workers, those go on that serve and whom chance spares.
+    fn rebirth(&mut self, fates: u64) -> Moment {
+        let spared = |id: &ReplicaId| fates >> (id.0 % 8) & 1 == 0;
+        let removed = self.removed.clone();
+        let (living, dead) = std::mem::take(&mut self.living)
+            .into_iter()
+            .partition(|(id, it)| it.serves() && spared(id) && !removed.contains(&it.agent));
+        self.living = living;
+        self.dead.extend(BTreeMap::into_keys(dead));
+        let status = self.fleet.status();
+        let kept = status.iter().filter(|(agent, _)| !removed.contains(*agent));
+        let agents = kept.map(|(agent, status)| (agent.clone(), self.left(agent, status)));
+        let agents: BTreeMap<AgentId, Restored> = agents.collect();
+        self.removed.clear();
+        self.closing = false;
+        self.fleet = Fleet::new(Settings {
+            first_replica: self.highest + 1,
+            ..self.settings.clone()
+        });
+        for process in self.living.values_mut() {
+            process.frozen_since = None;
+            process.sessions = false;
+        }
+        self.feed(Input::Restored(agents))
+    }
+
+    /// The latest of each slot that is desired may stay.
+    fn let_go(&mut self, agent: &AgentId, restored: &Restored) {
+        let desired = restored.desired;
+        let mut places = BTreeSet::new();
+        if desired.wanted == Wanted::Up {
+            places.extend((0..desired.replicas).map(|slot| (desired.current, slot)));
+            if let Some(canary) = desired.canary {
+                let share = desired.replicas * u32::from(canary.permille) / 1000;
+                places.extend((0..share.max(1)).map(|slot| (canary.release, slot)));
+            }
+        }
+        let processes = self.living.values_mut().rev();
+        for process in processes.filter(|it| it.agent == *agent) {
+            process.surplus = !places.remove(&(process.release, process.slot));
+        }
+    }
+
+    fn left(&self, agent: &AgentId, status: &AgentStatus) -> Restored {
+        let desired = status.desired;
+        let deployment = |release| self.releases[&(agent.clone(), release)];
+        let incarnations = status.replicas.iter().filter_map(|it| it.incarnation);
+        Restored {
+            desired,
+            deployment: deployment(desired.current),
+            canary: desired.canary.map(|it| deployment(it.release)),
+            proven: status.live,
+            living: self.survivors(agent),
+            homes: incarnations.map(|it| (it.slot, it.port)).collect(),
+        }
+    }
+
+    fn survivors(&self, agent: &AgentId) -> Vec<(Incarnation, Instant)> {
+        let living = self.living.iter().filter(|(_, it)| it.agent == *agent);
+        let incarnation = |(id, it): (&ReplicaId, &Process)| {
+            let incarnation = Incarnation {
+                replica: *id,
+                slot: it.slot,
+                release: it.release,
+                port: it.port,
+                grpc_port: it.grpc_port,
+                pid: Some(1),
+            };
+            it.ready_since.map(|since| (incarnation, since))
+        };
+        living.filter_map(incarnation).collect()
+    }
+}
+
+/// Only who has not bound its ports yet can find them taken.
+fn plausible(news: News, process: &Process) -> News {
+    let binds = process.ready_since.is_none() && !process.is_told_to_end();
+    match news {
+        News::Exited(EndCause::PortTaken { .. }) if !binds => News::Exited(CRASH),
+        news => news,
+    }
 }

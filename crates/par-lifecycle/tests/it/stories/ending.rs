@@ -1,23 +1,20 @@
 //! What becomes of an agent that served and then ended by itself.
 
-use par_lifecycle::{Action, Command, Deployment, Event, Route};
+use std::time::Duration;
+
+use par_lifecycle::{Action, Command, Deployment, Event, Route, What};
 use par_model::control::EndCause;
 use par_model::{ProcessState, ReplicaId, RestartMode, RestartPolicy};
 
-use crate::stage::{CLEAN, CRASH, SECOND, Stage, agent, deployment, load_failed, only_spawn};
+use crate::stage::{
+    CLEAN, CRASH, SECOND, Stage, agent, deployment, load_failed, only_spawn, settings,
+};
 
 #[test]
 fn the_first_crash_is_followed_by_a_restart_at_once_and_callers_wait() {
     let (mut stage, first) = Stage::with_running(deployment(RestartMode::OnFailure));
     let port = stage.incarnation("a").port;
     let actions = stage.tell(Event::Exited(first, CRASH));
-    assert_eq!(
-        actions[0],
-        Action::Withdraw {
-            agent: agent("a"),
-            replica: first
-        }
-    );
     let second = only_spawn(&actions);
     assert_ne!(second, first);
     assert_eq!(stage.incarnation("a").port, port);
@@ -32,17 +29,7 @@ fn the_first_crash_is_followed_by_a_restart_at_once_and_callers_wait() {
 fn crash_twice(stage: &mut Stage, first: ReplicaId) {
     let second = stage.ends_and_restarts(first, CRASH);
     stage.tell(Event::Ready(second));
-    assert_eq!(
-        only_withdraw(&stage.tell(Event::Exited(second, CRASH))),
-        second
-    );
-}
-
-fn only_withdraw(actions: &[Action]) -> ReplicaId {
-    match actions {
-        [Action::Withdraw { replica, .. }] => *replica,
-        other => panic!("expected only a withdrawal: {other:?}"),
-    }
+    assert_eq!(stage.tell(Event::Exited(second, CRASH)), []);
 }
 
 #[test]
@@ -169,8 +156,8 @@ fn a_start_by_hand_forgets_all_failures_and_that_the_agent_ever_served() {
 fn a_delay_beyond_the_end_of_time_is_just_a_long_one() {
     let endless = Deployment {
         restart: RestartPolicy {
-            delay: std::time::Duration::MAX,
-            max_delay: std::time::Duration::MAX,
+            delay: Duration::MAX,
+            max_delay: Duration::MAX,
             ..RestartPolicy::default()
         },
         ..deployment(RestartMode::OnFailure)
@@ -178,4 +165,99 @@ fn a_delay_beyond_the_end_of_time_is_just_a_long_one() {
     let (mut stage, first) = Stage::with_running(endless);
     crash_twice(&mut stage, first);
     assert!(stage.status("a").restart_at > Some(stage.now));
+}
+
+#[test]
+fn too_many_restarts_in_a_period_are_too_many_however_stable_it_was_between_them() {
+    let intense = Deployment {
+        restart: RestartPolicy {
+            most_in_period: 2,
+            period: 600 * SECOND,
+            ..RestartPolicy::default()
+        },
+        ..deployment(RestartMode::OnFailure)
+    };
+    for (between, survives) in [(100, false), (301, true)] {
+        let (mut stage, mut replica) = Stage::with_running(intense);
+        for _ in 0..2 {
+            stage.pass(between * SECOND);
+            replica = stage.ends_and_restarts(replica, CRASH);
+            stage.tell(Event::Ready(replica));
+        }
+        stage.pass(between * SECOND);
+        stage.tell(Event::Exited(replica, load_failed()));
+        let status = stage.status("a");
+        assert_eq!(status.state == ProcessState::Starting, survives);
+        assert_eq!(status.error, Some(load_failed()), "with its traceback");
+        if !survives {
+            assert_eq!(status.state, ProcessState::Crashed);
+            assert_eq!(stage.heard().last(), Some(&What::Crashed(load_failed())));
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_lives_and_does_not_answer_is_killed_and_restarted_by_policy() {
+    let (mut stage, replica) = Stage::with_running(deployment(RestartMode::OnFailure));
+    let after = 7 * SECOND;
+    let silent = Event::Silent { replica, after };
+    assert_eq!(stage.tell(silent.clone()), [Action::Kill(replica)]);
+    assert_eq!(stage.tell(silent), [], "once is enough");
+    assert_eq!(stage.route("a"), Route::Down);
+    assert_eq!(stage.status("a").error, Some(EndCause::Silent { after }));
+    stage.heard();
+    let again = stage.ends_and_restarts(replica, CRASH);
+    assert_eq!(stage.heard()[0], What::Exited(EndCause::Silent { after }));
+    assert_eq!(stage.status("a").restart_count, 1);
+    stage.tell(Event::Ready(again));
+    assert_eq!(stage.status("a").state, ProcessState::Running);
+}
+
+#[test]
+fn a_worker_that_falls_silent_before_it_answered_fails_with_that_reason() {
+    let mut stage = Stage::new(settings());
+    let replica = stage.deploy("a", deployment(RestartMode::Always));
+    let after = SECOND;
+    let killed = stage.tell(Event::Silent { replica, after });
+    assert_eq!(killed, [Action::Kill(replica)]);
+    stage.tell(Event::Exited(replica, CRASH));
+    assert_eq!(stage.status("a").state, ProcessState::Failed);
+    assert_eq!(stage.status("a").error, Some(EndCause::Silent { after }));
+}
+
+#[test]
+fn a_silent_worker_that_was_asked_to_end_is_killed_at_once_and_has_ended_as_asked() {
+    for drained in [false, true] {
+        let (mut stage, replica) = Stage::with_running(deployment(RestartMode::Always));
+        stage.ask(Command::Stop(agent("a")));
+        if drained {
+            stage.tell(Event::Drained(replica));
+        }
+        let silent = Event::Silent {
+            replica,
+            after: SECOND,
+        };
+        assert_eq!(stage.tell(silent), [Action::Kill(replica)]);
+        stage.tell(Event::Exited(replica, CRASH));
+        assert_eq!(stage.status("a").state, ProcessState::Stopped);
+    }
+}
+
+#[test]
+fn people_hear_that_it_ended_and_when_it_is_started_again() {
+    let (mut stage, first) = Stage::with_running(deployment(RestartMode::OnFailure));
+    stage.heard();
+    let second = stage.ends_and_restarts(first, CRASH);
+    let at_once = What::Restarting {
+        after: Duration::ZERO,
+    };
+    assert_eq!(
+        stage.heard(),
+        [What::Exited(CRASH), at_once, What::Starting]
+    );
+    stage.tell(Event::Exited(second, CRASH));
+    let later = What::Restarting { after: 5 * SECOND };
+    assert_eq!(stage.heard(), [What::Exited(CRASH), later]);
+    stage.ask(Command::Stop(agent("a")));
+    assert_eq!(stage.heard(), [What::Stopped]);
 }

@@ -1,10 +1,10 @@
 //! Who gets which ports, and for how long.
 
-use par_lifecycle::{Command, Event, Refusal, Settings};
+use par_lifecycle::{Beside, Command, Event, Refusal, Settings};
 use par_model::control::EndCause;
 use par_model::{ProcessState, RestartMode};
 
-use crate::stage::{CRASH, SECOND, Stage, agent, deployment, only_spawn, settings};
+use crate::stage::{CRASH, SECOND, Stage, agent, deployment, only_spawn, release, settings};
 
 fn taken(port: u16) -> EndCause {
     EndCause::PortTaken { port }
@@ -52,6 +52,7 @@ fn a_deployment_for_which_no_port_is_free_is_refused_and_leaves_nothing() {
     let refused = stage.try_ask(Command::Deploy(
         agent("c"),
         deployment(RestartMode::OnFailure),
+        Beside::Refuse,
     ));
     assert_eq!(refused, Err(Refusal::NoPortFree));
     assert!(!stage.fleet.status().contains_key("c"));
@@ -83,7 +84,11 @@ fn a_killed_process_holds_its_ports_until_its_exit_is_seen() {
     let replica = stage.deploy("a", deployment(RestartMode::OnFailure));
     stage.ask(Command::Remove(agent("a")));
     stage.pass(5 * SECOND);
-    let deploy = Command::Deploy(agent("b"), deployment(RestartMode::OnFailure));
+    let deploy = Command::Deploy(
+        agent("b"),
+        deployment(RestartMode::OnFailure),
+        Beside::Refuse,
+    );
     assert_eq!(stage.try_ask(deploy.clone()), Err(Refusal::NoPortFree));
     stage.tell(Event::Exited(replica, CRASH));
     only_spawn(&stage.ask(deploy));
@@ -114,6 +119,55 @@ fn a_port_whose_partner_would_be_beyond_the_last_one_is_never_given_out() {
         ports: 65_000..=65_535,
         ..settings()
     });
-    let deploy = Command::Deploy(agent("a"), deployment(RestartMode::OnFailure));
+    let deploy = Command::Deploy(
+        agent("a"),
+        deployment(RestartMode::OnFailure),
+        Beside::Refuse,
+    );
     assert_eq!(stage.try_ask(deploy), Err(Refusal::NoPortFree));
+}
+
+#[test]
+fn a_release_that_fails_leaves_the_one_before_its_port() {
+    let (mut stage, first) = Stage::with_running(deployment(RestartMode::OnFailure));
+    let new = stage.roll(release(2, 1));
+    stage.tell(Event::Exited(new[0], CRASH));
+    stage.ends_and_restarts(first, CRASH);
+    assert_eq!(stage.incarnation("a").port, 8001);
+}
+
+#[test]
+fn a_release_that_takes_over_is_at_home_where_it_lives() {
+    let (mut stage, first) = Stage::with_running(deployment(RestartMode::OnFailure));
+    let second = stage.roll(release(2, 1));
+    stage.ready(&second);
+    stage.obey(&[first]);
+    stage.ask(Command::Stop(agent("a")));
+    stage.obey(&second);
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    assert_eq!(stage.incarnation("b").port, 8001, "it is nobody's");
+    stage.ask(Command::Start(agent("a")));
+    assert_eq!(stage.incarnation("a").port, 8002);
+}
+
+#[test]
+fn a_refused_deployment_leaves_no_port_that_others_would_avoid() {
+    let mut stage = Stage::new(two_ports());
+    let three = Command::Deploy(agent("a"), release(1, 3), Beside::Refuse);
+    assert_eq!(stage.try_ask(three), Err(Refusal::NoPortFree));
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    assert_eq!(stage.incarnation("b").port, 8001);
+}
+
+#[test]
+fn a_canary_that_crashes_comes_back_to_its_own_port() {
+    let (mut stage, _) = Stage::with_running(deployment(RestartMode::OnFailure));
+    stage.deploy("b", deployment(RestartMode::OnFailure));
+    let canary = stage.canary(release(2, 1), 100);
+    stage.ready(&canary);
+    stage.ask(Command::Remove(agent("b")));
+    stage.obey(&[canary[0]]);
+    let status = stage.agent("a").incoming.expect("it is restarted");
+    let port = status.replicas[0].incarnation.map(|it| it.port);
+    assert_eq!(port, Some(8003));
 }

@@ -1,10 +1,10 @@
 //! From the deployment to the first answer, or to the reason why there is none.
 
-use par_lifecycle::{Action, Deployment, Event, Release, Route};
+use par_lifecycle::{Action, Deployment, Event, Release, Route, What};
 use par_model::control::EndCause;
 use par_model::{ProcessState, RestartMode};
 
-use crate::stage::{CLEAN, CRASH, SECOND, Stage, agent, deployment, load_failed, settings};
+use crate::stage::{CLEAN, CRASH, SECOND, Stage, deployment, load_failed, settings, to};
 
 #[test]
 fn a_deployed_agent_is_started_with_a_pair_of_ports_and_published_when_it_answers() {
@@ -18,18 +18,17 @@ fn a_deployed_agent_is_started_with_a_pair_of_ports_and_published_when_it_answer
 
     assert_eq!(stage.tell(Event::Spawned { replica, pid: 77 }), []);
     assert_eq!(stage.tell(Event::Prepared(replica)), []);
-    assert_eq!(
-        stage.tell(Event::Ready(replica)),
-        [Action::Publish {
-            agent: agent("a"),
-            replica
-        }]
-    );
+    assert_eq!(stage.tell(Event::Ready(replica)), []);
     assert_eq!(stage.status("a").state, ProcessState::Running);
     assert_eq!(stage.status("a").ready_since, Some(stage.now));
     assert_eq!(stage.incarnation("a").pid, Some(77));
-    assert_eq!(stage.route("a"), Route::Ready(replica));
+    assert_eq!(stage.route("a"), to(&[replica]));
     assert_eq!(stage.fleet.next_deadline(), None);
+    assert!(stage.agent("a").live);
+    assert_eq!(
+        stage.heard(),
+        [What::Starting, What::Ready, What::ReleaseLive]
+    );
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Stops, restarts by hand, removals, and the end of everything.
 
-use par_lifecycle::{Action, Command, Deployment, Event, Refusal, Release, Route};
+use par_lifecycle::{Action, Beside, Command, Event, Refusal, Route, Wanted, What};
 use par_model::control::EndCause;
 use par_model::{ProcessState, RestartMode};
 
-use crate::stage::{CRASH, SECOND, Stage, agent, deployment, load_failed, only_spawn, settings};
+use crate::stage::{
+    CRASH, SECOND, Stage, agent, deployment, drain, load_failed, only_spawn, settings,
+};
 
 fn running() -> (Stage, par_model::ReplicaId) {
     Stage::with_running(deployment(RestartMode::Always))
@@ -13,19 +15,7 @@ fn running() -> (Stage, par_model::ReplicaId) {
 #[test]
 fn stop_withdraws_the_route_drains_terminates_and_kills_in_this_order() {
     let (mut stage, replica) = running();
-    assert_eq!(
-        stage.ask(Command::Stop(agent("a"))),
-        [
-            Action::Withdraw {
-                agent: agent("a"),
-                replica
-            },
-            Action::Drain {
-                replica,
-                within: 10 * SECOND
-            }
-        ]
-    );
+    assert_eq!(stage.ask(Command::Stop(agent("a"))), [drain(replica)]);
     assert_eq!(stage.route("a"), Route::Down);
     assert_eq!(stage.pass(10 * SECOND), [Action::Terminate(replica)]);
     assert_eq!(stage.pass(5 * SECOND), [Action::Kill(replica)]);
@@ -34,6 +24,8 @@ fn stop_withdraws_the_route_drains_terminates_and_kills_in_this_order() {
     assert_eq!(stage.tell(Event::Exited(replica, CRASH)), []);
     assert_eq!(stage.status("a").state, ProcessState::Stopped);
     assert_eq!(stage.status("a").error, None);
+    let told = [What::Draining, What::Stopped];
+    assert!(stage.heard().ends_with(&told));
 }
 
 #[test]
@@ -99,18 +91,12 @@ fn what_failed_keeps_its_reason_when_it_is_stopped() {
 }
 
 #[test]
-fn a_restart_by_hand_starts_the_new_release_when_the_old_one_has_ended() {
+fn a_restart_by_hand_starts_it_anew_when_the_exit_has_been_seen() {
     let (mut stage, first) = running();
-    let newer = Deployment {
-        release: Release(2),
-        ..deployment(RestartMode::Always)
-    };
-    stage.ask(Command::Restart(agent("a"), Some(newer)));
-    assert_eq!(stage.status("a").release, Release(1), "it still lives");
+    stage.ask(Command::Restart(agent("a")));
     assert_eq!(stage.route("a"), Route::Soon);
     let actions = stage.tell(Event::Exited(first, EndCause::Asked));
     let second = only_spawn(&actions);
-    assert_eq!(stage.incarnation("a").release, Release(2));
     assert_eq!(stage.status("a").restart_count, 0, "it was by hand");
     assert_eq!(stage.route("a"), Route::Soon);
 
@@ -124,7 +110,7 @@ fn a_restart_of_an_agent_at_rest_is_a_start() {
     let (mut stage, replica) = running();
     stage.ask(Command::Stop(agent("a")));
     stage.tell(Event::Exited(replica, EndCause::Asked));
-    only_spawn(&stage.ask(Command::Restart(agent("a"), None)));
+    only_spawn(&stage.ask(Command::Restart(agent("a"))));
     assert_eq!(stage.route("a"), Route::Down);
 }
 
@@ -132,11 +118,11 @@ fn a_restart_of_an_agent_at_rest_is_a_start() {
 fn the_last_word_decides_what_follows_an_end_under_way() {
     let (mut stage, first) = running();
     stage.ask(Command::Stop(agent("a")));
-    assert_eq!(stage.ask(Command::Restart(agent("a"), None)), []);
+    assert_eq!(stage.ask(Command::Restart(agent("a"))), []);
     only_spawn(&stage.tell(Event::Exited(first, EndCause::Asked)));
 
     let (mut stage, first) = running();
-    stage.ask(Command::Restart(agent("a"), None));
+    stage.ask(Command::Restart(agent("a")));
     assert_eq!(stage.ask(Command::Stop(agent("a"))), []);
     assert_eq!(stage.tell(Event::Exited(first, EndCause::Asked)), []);
     assert_eq!(stage.status("a").state, ProcessState::Stopped);
@@ -147,7 +133,7 @@ fn a_removed_agent_is_forgotten_when_its_exit_is_seen() {
     let (mut stage, replica) = running();
     stage.ask(Command::Remove(agent("a")));
     assert_eq!(stage.ask(Command::Stop(agent("a"))), []);
-    let restart = Command::Restart(agent("a"), None);
+    let restart = Command::Restart(agent("a"));
     assert_eq!(
         stage.try_ask(restart),
         Err(Refusal::StillStopping(agent("a")))
@@ -176,12 +162,12 @@ fn a_removed_agent_at_rest_is_forgotten_at_once() {
 fn the_first_signal_stops_everything_and_nothing_new_may_start() {
     let (mut stage, a) = running();
     let b = stage.deploy("b", deployment(RestartMode::Always));
-    stage.ask(Command::Restart(agent("b"), None));
+    stage.ask(Command::Restart(agent("b")));
     stage.ask(Command::StopAll);
     for command in [
         Command::Start(agent("a")),
-        Command::Restart(agent("a"), None),
-        Command::Deploy(agent("c"), deployment(RestartMode::Always)),
+        Command::Restart(agent("a")),
+        Command::Deploy(agent("c"), deployment(RestartMode::Always), Beside::Refuse),
     ] {
         assert_eq!(stage.try_ask(command), Err(Refusal::ShuttingDown));
     }
@@ -201,4 +187,41 @@ fn the_second_signal_kills_what_still_lives() {
         [Action::Kill(a), Action::Kill(b)]
     );
     assert_eq!(stage.ask(Command::KillAll), [], "once is enough");
+}
+
+#[test]
+fn the_end_of_everything_leaves_what_is_desired_and_a_stop_does_not() {
+    for command in [Command::StopAll, Command::KillAll] {
+        let (mut stage, replica) = running();
+        let before = stage.agent("a").desired;
+        stage.ask(command);
+        stage.obey(&[replica]);
+        assert_eq!(stage.agent("a").desired, before);
+    }
+    let (mut stage, _) = running();
+    stage.ask(Command::Stop(agent("a")));
+    assert_eq!(stage.agent("a").desired.wanted, Wanted::Stopped);
+    stage.ask(Command::Restart(agent("a")));
+    assert_eq!(stage.agent("a").desired.wanted, Wanted::Up);
+}
+
+#[test]
+fn a_crash_changes_nothing_of_what_is_desired() {
+    let (mut stage, replica) = Stage::with_running(deployment(RestartMode::Never));
+    let before = stage.agent("a").desired;
+    stage.tell(Event::Exited(replica, CRASH));
+    assert_eq!(stage.agent("a").desired, before);
+}
+
+#[test]
+fn an_agent_names_itself_as_changed_and_no_other() {
+    let (mut stage, replica) = running();
+    stage.deploy("b", deployment(RestartMode::Always));
+    stage.fleet.take_changed();
+    stage.tell(Event::Exited(replica, CRASH));
+    assert_eq!(
+        stage.fleet.take_changed().into_iter().collect::<Vec<_>>(),
+        [agent("a")]
+    );
+    assert!(stage.fleet.take_changed().is_empty());
 }
