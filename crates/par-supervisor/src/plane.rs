@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use par_lifecycle::{Action, Fleet, Release};
+use par_lifecycle::{Action, Fleet, Release, Restored};
 use par_model::AgentId;
 use par_store::{Change, KeptAgent, Outcome, Store, StoreError};
 use tokio::sync::mpsc;
@@ -95,10 +95,19 @@ impl Driver {
             let agent = found.kept.agent.clone();
             by_agent.entry(agent).or_default().push(found);
         }
+        let mut all = vec![];
+        let mut living = vec![];
         for kept in agents {
-            let living = by_agent.remove(&kept.agent).unwrap_or_default();
-            self.take_up_one(kept, living);
+            let own = by_agent.remove(&kept.agent).unwrap_or_default();
+            if let Some(restored) = self.put_together(kept, &own) {
+                all.push((kept.agent.clone(), restored));
+            }
+            living.extend(own);
         }
+        let actions = self.fleet.restore(Instant::now(), all);
+        self.adopt(living);
+        self.perform(actions);
+        agents.iter().for_each(|kept| self.settle_outcomes(kept));
         for (agent, strangers) in by_agent {
             // Its agent is gone from the file: nobody will ask for it.
             warn!(%agent, "a worker of an agent that is not wanted is ended");
@@ -110,35 +119,34 @@ impl Driver {
         self.keep_now();
     }
 
-    fn take_up_one(&mut self, kept: &KeptAgent, living: Vec<Found>) {
+    /// `None` when its release is gone.
+    fn put_together(&mut self, kept: &KeptAgent, living: &[Found]) -> Option<Restored> {
         let agent = &kept.agent;
         let made: Vec<(Release, Made)> = kept
             .releases
             .iter()
-            .filter(|release| is_in_use(kept, release.number, &living))
+            .filter(|release| is_in_use(kept, release.number, living))
             .map(|release| (Release(release.number), restore::made(agent, release)))
             .collect();
-        let living_refs: Vec<&Found> = living.iter().collect();
-        let Some(restored) = restore::restored(kept, &made, &living_refs) else {
-            return error!(%agent, release = kept.wish.current, "an agent cannot be restored: its release is gone");
-        };
+        let restored = restore::restored(kept, &made, living);
+        if restored.is_none() {
+            error!(%agent, release = kept.wish.current, "an agent cannot be restored: its release is gone");
+        }
         self.catalog.begin_after(agent, Release(kept.last_number));
         for (release, made) in made {
             self.catalog.add(release, Arc::new(made));
         }
-        for found in &living {
+        for found in living {
             let socket = self.effects.socket_of(found.kept.replica);
             self.publisher.begin(agent, found.kept.replica, socket);
         }
-        let actions = self.fleet.restore(Instant::now(), agent.clone(), restored);
-        self.adopt(agent, living);
-        self.perform(actions);
-        self.settle_outcomes(kept);
+        restored
     }
 
     /// Before the fleet's actions: some of these may be told to end at once.
-    fn adopt(&mut self, agent: &AgentId, living: Vec<Found>) {
+    fn adopt(&mut self, living: Vec<Found>) {
         for found in living {
+            let agent = &found.kept.agent;
             let replica = found.kept.replica;
             let release = Release(found.kept.release);
             let Some(made) = self.catalog.get(agent, release).cloned() else {

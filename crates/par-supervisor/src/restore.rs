@@ -42,7 +42,7 @@ pub(crate) fn made(agent: &AgentId, kept: &KeptRelease) -> Made {
 pub(crate) fn restored(
     kept: &KeptAgent,
     made: &[(Release, Made)],
-    living: &[&Found],
+    living: &[Found],
 ) -> Option<Restored> {
     let wish = &kept.wish;
     let deployment = |number: u32, replicas: u32| {
@@ -73,7 +73,7 @@ pub(crate) fn restored(
         deployment: deployment(wish.current, wish.replicas)?,
         canary,
         proven: current.outcome == Outcome::Live,
-        living: living.iter().map(|found| incarnation(found)).collect(),
+        living: living.iter().map(incarnation).collect(),
         homes: wish.home_port.map(|port| (0, port)).into_iter().collect(),
     })
 }
