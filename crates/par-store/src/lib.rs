@@ -19,7 +19,6 @@ mod rows;
 mod schema;
 mod secrets;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -150,26 +149,26 @@ impl Store {
         )
     }
 
-    /// Keeps events, in this order; the oldest of too many go. Answers with them and their numbers.
-    pub fn record(&self, events: Vec<NewEvent>) -> Result<Vec<KeptEvent>, StoreError> {
+    /// Keeps events, in this order; the oldest of too many go. Answers with their numbers.
+    pub fn record(&self, events: &[NewEvent]) -> Result<Vec<u64>, StoreError> {
         let failed = self.place.failed("write events to");
         let mut connection = self.connection();
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let mut kept = Vec::with_capacity(events.len());
-        for event in events {
-            let id = rows::add_event(&transaction, &event).map_err(failed)?;
-            kept.push(KeptEvent { id, event });
-        }
-        if let Some(last) = kept.last() {
-            let gone = last.id.saturating_sub(self.bounds.events);
+        let ids: Vec<u64> = events
+            .iter()
+            .map(|event| rows::add_event(&transaction, event))
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        if let Some(last) = ids.last() {
+            let gone = last.saturating_sub(self.bounds.events);
             transaction
                 .execute("DELETE FROM events WHERE id <= ?1", [gone])
                 .map_err(failed)?;
         }
         transaction.commit().map_err(failed)?;
-        Ok(kept)
+        Ok(ids)
     }
 
     /// The oldest `limit` events that are meant, oldest first: those who read on ask for those after the last.
@@ -221,28 +220,41 @@ impl Store {
         read().map_err(self.place.failed("read events of"))
     }
 
-    /// The number of the last event that this reader is done with; 0 if it has never said so.
-    pub fn position(&self, reader: &str) -> Result<u64, StoreError> {
-        let query = "SELECT ifnull((SELECT event FROM positions WHERE reader = ?1), 0)";
+    /// The number of the last event that this reader is done with, if it has ever said so.
+    pub fn position(&self, reader: &str) -> Result<Option<u64>, StoreError> {
+        let query = "SELECT (SELECT event FROM positions WHERE reader = ?1)";
         self.connection()
             .query_row(query, [reader], |row| row.get(0))
             .map_err(self.place.failed("read"))
     }
 
-    /// Notes how far readers have come.
-    pub fn set_positions(&self, positions: &BTreeMap<String, u64>) -> Result<(), StoreError> {
+    /// Notes how far a reader has come.
+    pub fn set_position(&self, reader: &str, event: u64) -> Result<(), StoreError> {
+        self.connection()
+            .execute(
+                "INSERT OR REPLACE INTO positions (reader, event) VALUES (?1, ?2)",
+                (reader, event),
+            )
+            .map(drop)
+            .map_err(self.place.failed("write"))
+    }
+
+    /// Forgets the positions of all readers whose names begin like this, except these.
+    pub fn forget_positions(&self, prefix: &str, except: &[String]) -> Result<(), StoreError> {
         let failed = self.place.failed("write");
-        let mut connection = self.connection();
-        let transaction = connection.transaction().map_err(failed)?;
-        for (reader, event) in positions {
-            transaction
-                .execute(
-                    "INSERT OR REPLACE INTO positions (reader, event) VALUES (?1, ?2)",
-                    (reader, event),
-                )
-                .map_err(failed)?;
+        let connection = self.connection();
+        let known: Vec<String> = connection
+            .prepare("SELECT reader FROM positions")
+            .and_then(|mut known| known.query_map([], |row| row.get(0))?.collect())
+            .map_err(failed)?;
+        for reader in known {
+            if reader.starts_with(prefix) && !except.contains(&reader) {
+                connection
+                    .execute("DELETE FROM positions WHERE reader = ?1", [reader])
+                    .map_err(failed)?;
+            }
         }
-        transaction.commit().map_err(failed)
+        Ok(())
     }
 
     /// Copies what is wanted to `par.db.last-good`. Happens when a store is opened; after much has changed, again.
