@@ -12,6 +12,7 @@ use http_body_util::BodyExt as _;
 use par_gateway::{Config, Gateway, Listeners, Routes};
 use par_lifecycle::{Command, Fleet};
 use par_model::control::CallLimits;
+use par_model::event::EventKind;
 use par_package::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -24,6 +25,7 @@ use crate::catalog::Made;
 use crate::config::{FileAgent, GRPC_OFFSET, Settings};
 use crate::driver::Driver;
 use crate::effects::{Effects, Ground};
+use crate::events::{EventLog, happening, webhooks};
 use crate::logs::LogStore;
 use crate::message::{Control, Message, Running};
 use crate::snapshot::Snapshot;
@@ -48,6 +50,8 @@ pub enum StartError {
     },
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Kept(#[from] par_store::StoreError),
     #[error("failed to open the package store")]
     Store(#[source] par_package::PackageError),
     #[error("failed to start")]
@@ -57,6 +61,8 @@ pub enum StartError {
 const WAITING_MESSAGES: usize = 1024;
 /// For connections of callers, when all agents have ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// For events to be written, when everything has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Serves until the first signal, then ends in order; a second signal ends what is left at once.
 pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(), StartError> {
@@ -65,6 +71,10 @@ pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(
     let public =
         TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
     let state = StateFolder::open(&settings.state)?;
+    let kept = Arc::new(par_store::Store::open(
+        state.root(),
+        par_store::Bounds::default(),
+    )?);
     let internal = UnixListener::bind(state.supervisor_socket())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -72,6 +82,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(
     let daemon = Daemon {
         settings,
         state,
+        kept,
         public,
         internal,
     };
@@ -84,6 +95,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(
 struct Daemon {
     settings: Settings,
     state: StateFolder,
+    kept: Arc<par_store::Store>,
     public: TcpListener,
     internal: UnixListener,
 }
@@ -97,6 +109,7 @@ impl Daemon {
         let Self {
             settings,
             state,
+            kept,
             public,
             internal,
         } = self;
@@ -114,6 +127,12 @@ impl Daemon {
         let (messages, mailbox) = mpsc::channel(WAITING_MESSAGES);
         let (snapshots_in, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let logs = Arc::new(LogStore::default());
+        let (events, writer) = EventLog::new(Arc::clone(&kept))?;
+        let events = Arc::new(events);
+        // Until the end of the runtime.
+        tokio::spawn(writer.run());
+        let _telling = webhooks::start(settings.webhooks.clone(), &events, &kept).await?;
+        events.note(happening(EventKind::SupervisorStarted));
         let control = Control::new(messages.clone(), snapshots, Arc::clone(&logs));
         let routes = Routes::default();
         let ground = ground(&settings, state, &announcement, logs, messages);
@@ -129,6 +148,7 @@ impl Daemon {
         let driving = tokio::task::spawn_local(driver.run());
         let api = Arc::new(Api {
             control: control.clone(),
+            events: Arc::clone(&events),
             intake: intake.clone(),
             host: settings.host,
             deployments: Deployments::default(),
@@ -151,6 +171,8 @@ impl Daemon {
         starting.abort();
         end(&control, &mut signals, gateway).await;
         driving.abort();
+        events.note(happening(EventKind::SupervisorEnded));
+        events.written(LAST_EVENTS).await;
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod config;
 mod daemon;
 mod driver;
 mod effects;
+mod events;
 mod gone;
 mod logs;
 mod message;
@@ -23,5 +24,6 @@ mod state;
 
 pub use config::{FileAgent, Given, Mistakes, Settings};
 pub use daemon::{Announcement, StartError, run};
+pub use events::webhooks::{Secret, Target, Webhook};
 
 pub(crate) use par_model::failure::chain;
