@@ -51,6 +51,15 @@ pub(crate) async fn start(
     log: &Arc<EventLog>,
     store: &Arc<Store>,
 ) -> Result<JoinSet<()>, StoreError> {
+    start_with(Course::default(), webhooks, log, store).await
+}
+
+async fn start_with(
+    course: Course,
+    webhooks: Vec<Webhook>,
+    log: &Arc<EventLog>,
+    store: &Arc<Store>,
+) -> Result<JoinSet<()>, StoreError> {
     let mut tasks = JoinSet::new();
     let poster = Poster::for_targets(webhooks.iter().map(|webhook| &webhook.target)).await;
     let poster = Arc::new(poster);
@@ -73,7 +82,7 @@ pub(crate) async fn start(
             log: Arc::clone(log),
             store: Arc::clone(store),
             poster: Arc::clone(&poster),
-            course: Course::default(),
+            course,
             is_failing: false,
         };
         tasks.spawn(hook.run(begin));
@@ -211,14 +220,4 @@ fn spread() -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_are_spread_over_their_whole_width() {
-        let spreads: Vec<f64> = (0..1000).map(|_| spread()).collect();
-        assert!(spreads.iter().all(|spread| (0.0..1.0).contains(spread)));
-        assert!(spreads.iter().any(|spread| *spread < 0.1));
-        assert!(spreads.iter().any(|spread| *spread > 0.9));
-    }
-}
+mod tests;

@@ -81,6 +81,10 @@ impl Poster {
             true => blocking(machine_roots).await,
             false => RootCertStore::empty(),
         };
+        Self::trusting(roots)
+    }
+
+    fn trusting(roots: RootCertStore) -> Self {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has the usual versions")
@@ -135,4 +139,77 @@ fn machine_roots() -> RootCertStore {
         tracing::warn!("this machine trusts no certificates: no webhook can be reached by https");
     }
     roots
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+    use super::*;
+
+    /// Answers one request over TLS, with a certificate of its own for `localhost`.
+    async fn receiver() -> (u16, RootCertStore, tokio::task::JoinHandle<()>) {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("usable");
+        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the usual versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], PrivateKeyDer::Pkcs8(key))
+            .expect("usable");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let answering = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            // Whoever does not trust us leaves here.
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let mut buffer = vec![0; 4096];
+            let read = stream.read(&mut buffer).await.expect("a request");
+            assert!(buffer[..read].starts_with(b"POST /hook HTTP/1.1\r\n"));
+            let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.expect("written");
+            stream.flush().await.expect("written");
+        });
+        (port, roots, answering)
+    }
+
+    async fn post_to(host: &str, port: u16, roots: RootCertStore) -> Result<u16, PostError> {
+        let target: Target = format!("https://{host}:{port}/hook")
+            .parse()
+            .expect("a URL");
+        let secret = "secret".parse().expect("a secret");
+        let signed = Signed::now("evt_1", &Bytes::from_static(b"{}"), &secret, 1);
+        Poster::trusting(roots).post(&target, signed).await
+    }
+
+    #[tokio::test]
+    async fn a_receiver_with_a_certificate_that_is_trusted_is_told() {
+        let (port, roots, answering) = receiver().await;
+        let status = post_to("localhost", port, roots).await;
+        assert_eq!(status.expect("an answer"), 202);
+        answering.await.expect("it saw the request");
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_nobody_vouches_for_is_told_nothing() {
+        let (port, _, answering) = receiver().await;
+        let refused = post_to("localhost", port, RootCertStore::empty()).await;
+        assert!(matches!(refused, Err(PostError::Secure(_))), "{refused:?}");
+        answering.await.expect("it saw nothing");
+        let (port, roots, answering) = receiver().await;
+        let refused = post_to("127.0.0.1", port, roots).await;
+        assert!(matches!(refused, Err(PostError::Secure(_))), "{refused:?}");
+        answering.await.expect("it saw nothing");
+    }
 }
