@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
+use crate::event::Event;
 use crate::log::{Level, Stream};
 use crate::{ProcessState, RestartMode};
 
@@ -357,6 +358,13 @@ pub struct LogRecord {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LogExtra {
     pub stream: Stream,
+}
+
+/// `GET /supervisor/events`, newest first
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Events {
+    pub events: Vec<Event>,
+    pub count: usize,
 }
 
 /// One line of the answer to `POST /supervisor/deploy` when it is asked for as `application/x-ndjson`;

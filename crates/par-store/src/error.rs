@@ -17,6 +17,8 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    #[error("the state file `{}` is closed: another process goes on with it", .0.display())]
+    Closed(PathBuf),
     #[error("another process uses the state file `{}`: end it (`fuser {}` tells which), or name another state folder with --state", .0.display(), .0.display())]
     Locked(PathBuf),
     #[error("the state file `{}` is damaged ({finding}); it was left as it is. {way_back}", file.display())]

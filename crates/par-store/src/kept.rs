@@ -157,3 +157,14 @@ pub struct EventFilter {
     /// Those that happened at this time or later, in milliseconds since 1970.
     pub since_ms: Option<u64>,
 }
+
+impl EventFilter {
+    /// Whether one event is meant.
+    pub fn means(&self, kept: &KeptEvent) -> bool {
+        let agent = kept.event.agent.as_ref();
+        let of_these = || agent.is_some_and(|agent| self.agents.contains(agent));
+        self.after.is_none_or(|after| kept.id > after)
+            && self.since_ms.is_none_or(|since| kept.event.at_ms >= since)
+            && (self.agents.is_empty() || of_these())
+    }
+}

@@ -19,8 +19,8 @@ mod rows;
 mod schema;
 mod secrets;
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use par_model::AgentId;
@@ -63,8 +63,26 @@ pub struct Store {
     place: Place,
     secrets: SecretsFolder,
     bounds: Bounds,
-    life: u64,
-    connection: Mutex<Connection>,
+    life: AtomicU64,
+    /// None while another process may have the file.
+    connection: Mutex<Option<Connection>>,
+}
+
+/// The file, for as long as nobody else needs it.
+struct Open<'a>(MutexGuard<'a, Option<Connection>>);
+
+impl std::ops::Deref for Open<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0.as_ref().expect("looked at when it was locked")
+    }
+}
+
+impl std::ops::DerefMut for Open<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.0.as_mut().expect("looked at when it was locked")
+    }
 }
 
 impl Store {
@@ -85,8 +103,8 @@ impl Store {
             place,
             secrets,
             bounds,
-            life,
-            connection: Mutex::new(connection),
+            life: AtomicU64::new(life),
+            connection: Mutex::new(Some(connection)),
         };
         if let Err(error) = store.keep_copy() {
             tracing::warn!(
@@ -99,16 +117,32 @@ impl Store {
 
     /// How often the file was opened, this time included.
     pub fn life(&self) -> u64 {
-        self.life
+        self.life.load(Ordering::Relaxed)
+    }
+
+    /// Lets another process have the file. From now on every call fails, until it is opened again.
+    pub fn close(&self) {
+        drop(self.slot().take());
+    }
+
+    /// After another process had it, or might have.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let connection = self.place.connect()?;
+        let failed = self.place.failed("prepare");
+        bound_pages(&connection, self.bounds.bytes).map_err(failed)?;
+        let life = rows::count(&connection, "life").map_err(failed)?;
+        self.life.store(life, Ordering::Relaxed);
+        self.slot().replace(connection);
+        Ok(())
     }
 
     pub fn revision(&self) -> Result<Revision, StoreError> {
-        rows::revision(&self.connection()).map_err(self.place.failed("read"))
+        rows::revision(&*self.connection()?).map_err(self.place.failed("read"))
     }
 
     /// All that is wanted, by name.
     pub fn agents(&self) -> Result<Vec<KeptAgent>, StoreError> {
-        let connection = self.connection();
+        let connection = self.connection()?;
         let read = || {
             let mut releases = rows::all_releases(&connection, &self.secrets)?;
             let mut agents = rows::agents(&connection)?;
@@ -121,7 +155,7 @@ impl Store {
     }
 
     pub fn agent(&self, name: &AgentId) -> Result<Option<KeptAgent>, StoreError> {
-        let connection = self.connection();
+        let connection = self.connection()?;
         let read = || {
             let Some(mut agent) = rows::agent_named(&connection, name)? else {
                 return Ok(None);
@@ -134,12 +168,12 @@ impl Store {
 
     /// The workers that this life, or an earlier one, has started and not yet seen ending; oldest first.
     pub fn incarnations(&self) -> Result<Vec<Incarnation>, StoreError> {
-        rows::incarnations(&self.connection()).map_err(self.place.failed("read"))
+        rows::incarnations(&*self.connection()?).map_err(self.place.failed("read"))
     }
 
     /// Makes all changes, or none if one of them cannot be or somebody else has made changes since `expected`.
     pub fn commit(&self, expected: Revision, changes: &[Change]) -> Result<Revision, StoreError> {
-        let mut connection = self.connection();
+        let mut connection = self.connection()?;
         commit::commit(
             &self.place,
             &self.secrets,
@@ -150,26 +184,26 @@ impl Store {
         )
     }
 
-    /// Keeps events, in this order; the oldest of too many go. Answers with them and their numbers.
-    pub fn record(&self, events: Vec<NewEvent>) -> Result<Vec<KeptEvent>, StoreError> {
+    /// Keeps events, in this order; the oldest of too many go. Answers with their numbers.
+    pub fn record(&self, events: &[NewEvent]) -> Result<Vec<u64>, StoreError> {
         let failed = self.place.failed("write events to");
-        let mut connection = self.connection();
+        let mut connection = self.connection()?;
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let mut kept = Vec::with_capacity(events.len());
-        for event in events {
-            let id = rows::add_event(&transaction, &event).map_err(failed)?;
-            kept.push(KeptEvent { id, event });
-        }
-        if let Some(last) = kept.last() {
-            let gone = last.id.saturating_sub(self.bounds.events);
+        let ids: Vec<u64> = events
+            .iter()
+            .map(|event| rows::add_event(&transaction, event))
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        if let Some(last) = ids.last() {
+            let gone = last.saturating_sub(self.bounds.events);
             transaction
                 .execute("DELETE FROM events WHERE id <= ?1", [gone])
                 .map_err(failed)?;
         }
         transaction.commit().map_err(failed)?;
-        Ok(kept)
+        Ok(ids)
     }
 
     /// The oldest `limit` events that are meant, oldest first: those who read on ask for those after the last.
@@ -211,7 +245,7 @@ impl Store {
         ];
         values.extend(filter.agents.iter().map(|agent| agent.to_string().into()));
         values.push(number(limit as u64));
-        let connection = self.connection();
+        let connection = self.connection()?;
         let read = || {
             connection
                 .prepare(&query)?
@@ -221,36 +255,57 @@ impl Store {
         read().map_err(self.place.failed("read events of"))
     }
 
-    /// The number of the last event that this reader is done with; 0 if it has never said so.
-    pub fn position(&self, reader: &str) -> Result<u64, StoreError> {
-        let query = "SELECT ifnull((SELECT event FROM positions WHERE reader = ?1), 0)";
-        self.connection()
+    /// The number of the last event that this reader is done with, if it has ever said so.
+    pub fn position(&self, reader: &str) -> Result<Option<u64>, StoreError> {
+        let query = "SELECT (SELECT event FROM positions WHERE reader = ?1)";
+        self.connection()?
             .query_row(query, [reader], |row| row.get(0))
             .map_err(self.place.failed("read"))
     }
 
-    /// Notes how far readers have come.
-    pub fn set_positions(&self, positions: &BTreeMap<String, u64>) -> Result<(), StoreError> {
+    /// Notes how far a reader has come.
+    pub fn set_position(&self, reader: &str, event: u64) -> Result<(), StoreError> {
+        self.connection()?
+            .execute(
+                "INSERT OR REPLACE INTO positions (reader, event) VALUES (?1, ?2)",
+                (reader, event),
+            )
+            .map(drop)
+            .map_err(self.place.failed("write"))
+    }
+
+    /// Forgets the positions of all readers whose names begin like this, except these.
+    pub fn forget_positions(&self, prefix: &str, except: &[String]) -> Result<(), StoreError> {
         let failed = self.place.failed("write");
-        let mut connection = self.connection();
-        let transaction = connection.transaction().map_err(failed)?;
-        for (reader, event) in positions {
-            transaction
-                .execute(
-                    "INSERT OR REPLACE INTO positions (reader, event) VALUES (?1, ?2)",
-                    (reader, event),
-                )
-                .map_err(failed)?;
+        let connection = self.connection()?;
+        let known: Vec<String> = connection
+            .prepare("SELECT reader FROM positions")
+            .and_then(|mut known| known.query_map([], |row| row.get(0))?.collect())
+            .map_err(failed)?;
+        for reader in known {
+            if reader.starts_with(prefix) && !except.contains(&reader) {
+                connection
+                    .execute("DELETE FROM positions WHERE reader = ?1", [reader])
+                    .map_err(failed)?;
+            }
         }
-        transaction.commit().map_err(failed)
+        Ok(())
     }
 
     /// Copies what is wanted to `par.db.last-good`. Happens when a store is opened; after much has changed, again.
     pub fn keep_copy(&self) -> Result<(), StoreError> {
-        self.place.keep_copy(&self.connection())
+        self.place.keep_copy(&*self.connection()?)
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
+    fn connection(&self) -> Result<Open<'_>, StoreError> {
+        let slot = self.slot();
+        match *slot {
+            Some(_) => Ok(Open(slot)),
+            None => Err(StoreError::Closed(self.place.file.clone())),
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Connection>> {
         // A thread that panicked has taken its transaction with it: the connection is whole.
         self.connection
             .lock()

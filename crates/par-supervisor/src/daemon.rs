@@ -13,9 +13,10 @@ use par_gateway::{Config, Gateway, Listeners, Routes};
 use par_lifecycle::Command;
 use par_model::AgentId;
 use par_model::control::CallLimits;
+use par_model::event::EventKind;
 use par_package::Store;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tower::ServiceExt as _;
 use tracing::{error, info, warn};
 
@@ -23,6 +24,7 @@ use crate::api::{Api, Deployments, Intake, router};
 use crate::config::{GRPC_OFFSET, Settings};
 use crate::driver::{Driver, Remains};
 use crate::effects::Ground;
+use crate::events::{EventLog, happening, webhooks};
 use crate::handover::{Inheritance, Successor};
 use crate::keeper::Keeper;
 use crate::listed;
@@ -67,6 +69,8 @@ pub enum StartError {
 const WAITING_MESSAGES: usize = 1024;
 /// For connections of callers, when all agents have ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// For events to be written, when everything has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Serves until the first signal, then ends in order; a second signal ends what is left at once.
 pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(), StartError> {
@@ -149,8 +153,13 @@ impl Daemon {
         let root = state.root().to_owned();
         let store = Arc::new(par_store::Store::open(&root, par_store::Bounds::default())?);
         let first_replica = plane::first_replica(&store);
+        let (events, writer) = EventLog::new(Arc::clone(&store))?;
+        let events = Arc::new(events);
+        // Both until the end of the runtime.
+        tokio::spawn(writer.run());
         let (keeper, writing) = Keeper::new(store);
         tokio::task::spawn_local(writing);
+        events.note(happening(EventKind::SupervisorStarted));
         let intake = Intake::new(
             Store::open(&state.packages()).map_err(StartError::Store)?,
             state.uploads(),
@@ -176,7 +185,10 @@ impl Daemon {
             messages,
             control: control.clone(),
             first_replica,
+            events: Arc::clone(&events),
+            telling: JoinSet::new(),
         };
+        house.tell_webhooks().await?;
         let remains = Remains {
             publisher: Publisher::new(routes.clone(), snapshots_in),
             mailbox,
@@ -187,6 +199,7 @@ impl Daemon {
         let (upgrades, mut asked) = mpsc::channel(1);
         let api = Arc::new(Api {
             control: control.clone(),
+            events: Arc::clone(&events),
             intake: intake.clone(),
             host: settings.host,
             deployments: Deployments::default(),
@@ -236,6 +249,8 @@ impl Daemon {
                 if let Some(driving) = driving {
                     driving.abort();
                 }
+                events.note(happening(EventKind::SupervisorEnded));
+                events.written(LAST_EVENTS).await;
                 if let Err(reason) = control.keeper.close().await {
                     warn!(%reason, "the state file was not closed in order");
                 }
@@ -265,6 +280,9 @@ struct House {
     messages: mpsc::Sender<Message>,
     control: Control,
     first_replica: u64,
+    events: Arc<EventLog>,
+    /// Webhooks; they end with this.
+    telling: JoinSet<()>,
 }
 
 enum Handed {
@@ -274,11 +292,18 @@ enum Handed {
 }
 
 impl House {
+    async fn tell_webhooks(&mut self) -> Result<(), par_store::StoreError> {
+        let hooks = self.settings.webhooks.clone();
+        self.telling = webhooks::start(hooks, &self.events, self.keeper.store()).await?;
+        Ok(())
+    }
+
     async fn drive(&self, remains: Remains) -> Result<Driver, par_store::StoreError> {
         plane::restore(
             Rc::clone(&self.ground),
             fleet_settings(&self.settings, self.first_replica),
             self.keeper.clone(),
+            Arc::clone(&self.events),
             self.messages.clone(),
             remains,
         )
@@ -302,6 +327,7 @@ impl House {
             self.ground.children.borrow_mut().push(pid);
         }
         self.control.hand_over().await;
+        self.telling.shutdown().await;
         let remains = match driving.await {
             Ok(Some(remains)) => remains,
             // It has ended with everything else.
@@ -325,6 +351,7 @@ impl House {
         successor: &mut Successor,
         public: &TcpListener,
     ) -> Result<(), String> {
+        self.events.written(LAST_EVENTS).await;
         self.keeper.close().await?;
         let words = |error: io::Error| format!("the new process does not serve: {error}");
         successor
@@ -339,28 +366,19 @@ impl House {
         self.ground.handed_over.set(false);
         match self.reopen(remains).await {
             Ok(driver) => tokio::task::spawn_local(driver.run()),
-            Err(error) => {
-                error!(
-                    error = crate::chain(&error),
-                    "the state file cannot be opened again: agents serve on, and nothing can be changed"
-                );
+            Err(reason) => {
+                error!(%reason, "the state file cannot be opened again: agents serve on, and nothing can be changed");
                 tokio::task::spawn_local(std::future::pending())
             }
         }
     }
 
-    async fn reopen(&mut self, remains: Remains) -> Result<Driver, par_store::StoreError> {
-        let root = self.ground.state.root().to_owned();
-        let opened = tokio::task::spawn_blocking(move || {
-            par_store::Store::open(&root, par_store::Bounds::default())
-        });
-        let store = match opened.await {
-            Ok(opened) => Arc::new(opened?),
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        };
-        self.first_replica = plane::first_replica(&store);
-        self.keeper.reopen(store);
-        self.drive(remains).await
+    async fn reopen(&mut self, remains: Remains) -> Result<Driver, String> {
+        self.keeper.reopen().await?;
+        self.first_replica = plane::first_replica(self.keeper.store());
+        let words = |error: par_store::StoreError| crate::chain(&error);
+        self.tell_webhooks().await.map_err(words)?;
+        self.drive(remains).await.map_err(words)
     }
 }
 

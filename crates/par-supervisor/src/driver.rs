@@ -12,6 +12,7 @@ use tokio::time::sleep_until;
 
 use crate::catalog::{Catalog, Made};
 use crate::effects::{Effects, Place};
+use crate::events::EventLog;
 use crate::keeper::Keeper;
 use crate::message::{Answer, CommandError, Message, Saved};
 use crate::publisher::Publisher;
@@ -28,6 +29,7 @@ pub(crate) struct Driver {
     pub(crate) publisher: Publisher,
     pub(crate) wishes: Wishes,
     pub(crate) keeper: Keeper,
+    pub(crate) events: Arc<EventLog>,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     /// Agents that are called while they sleep; each once a sleep.
     pub(crate) wakes: mpsc::UnboundedReceiver<AgentId>,
@@ -263,6 +265,7 @@ impl Driver {
                 if let Some((level, line)) = notes::line(&note) {
                     self.effects.log(&note.agent, level, line);
                 }
+                self.events.note(notes::event(&note));
                 self.wishes.hear(&note);
             }
         }

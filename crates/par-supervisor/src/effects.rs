@@ -15,6 +15,7 @@ use tracing::warn;
 
 use crate::adoption::Found;
 use crate::catalog::Made;
+use crate::events::now_ms;
 use crate::gone::Gone;
 use crate::incarnation::Incarnation;
 use crate::logs::LogStore;
@@ -163,12 +164,4 @@ pub(crate) fn line_of_ours(level: Level, message: String) -> LogLine {
         level,
         message,
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

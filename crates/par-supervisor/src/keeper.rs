@@ -1,8 +1,7 @@
 //! Writes what has to be kept, one commit after the other, while nobody waits who does not have to. Changes that come
 //! while another commit is written are written together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use par_store::{Change, KeptAgent, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -15,12 +14,9 @@ const LARGEST_COMMIT: usize = 256;
 /// The hand on the state file that everybody has.
 #[derive(Clone)]
 pub(crate) struct Keeper {
-    file: File,
+    store: Arc<Store>,
     jobs: mpsc::UnboundedSender<Job>,
 }
-
-/// None while another process may have it.
-type File = Arc<Mutex<Option<Arc<Store>>>>;
 
 struct Job {
     changes: Vec<Change>,
@@ -31,36 +27,27 @@ impl Keeper {
     /// The second writes until all hands are gone.
     pub(crate) fn new(store: Arc<Store>) -> (Self, impl Future<Output = ()> + 'static) {
         let (jobs, waiting) = mpsc::unbounded_channel();
-        let file = Arc::new(Mutex::new(Some(store)));
-        let writing = write(Arc::clone(&file), waiting);
-        (Self { file, jobs }, writing)
+        let writing = write(Arc::clone(&store), waiting);
+        (Self { store, jobs }, writing)
     }
 
-    /// None while another process may have the file.
-    pub(crate) fn store(&self) -> Option<Arc<Store>> {
-        lock(&self.file).clone()
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
-    /// Writes what is left and closes the file; ends when nobody here has it open.
+    /// Writes what is left and closes the file.
     pub(crate) async fn close(&self) -> Result<(), String> {
         self.commit(vec![]).await?;
-        let taken = lock(&self.file).take();
-        let mut left = taken.ok_or("it is closed already")?;
-        loop {
-            match Arc::try_unwrap(left) {
-                Ok(store) => {
-                    let closed = tokio::task::spawn_blocking(move || drop(store)).await;
-                    return closed.map_err(|error| error.to_string());
-                }
-                // Somebody reads just now.
-                Err(shared) => left = shared,
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let store = Arc::clone(&self.store);
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        closed.map_err(|error| error.to_string())
     }
 
-    pub(crate) fn reopen(&self, store: Arc<Store>) {
-        lock(&self.file).replace(store);
+    pub(crate) async fn reopen(&self) -> Result<(), String> {
+        let store = Arc::clone(&self.store);
+        let opened = tokio::task::spawn_blocking(move || store.reopen()).await;
+        let opened = opened.map_err(|error| error.to_string())?;
+        opened.map_err(|error| chain(&error))
     }
 
     /// All of them, or none and why. In the order of the calls, whether or not anybody waits for the answer.
@@ -84,22 +71,14 @@ impl Keeper {
         &self,
         agent: &par_model::AgentId,
     ) -> Result<Option<KeptAgent>, String> {
-        let store = self.store().ok_or(CLOSED)?;
-        let agent = agent.clone();
+        let (store, agent) = (Arc::clone(&self.store), agent.clone());
         let read = tokio::task::spawn_blocking(move || store.agent(&agent));
         let read = read.await.map_err(|error| error.to_string())?;
         read.map_err(|error| chain(&error))
     }
 }
 
-const CLOSED: &str = "another supervisor goes on from here";
-
-fn lock(file: &File) -> MutexGuard<'_, Option<Arc<Store>>> {
-    // It is whole after every step.
-    file.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn write(file: File, mut waiting: mpsc::UnboundedReceiver<Job>) {
+async fn write(store: Arc<Store>, mut waiting: mpsc::UnboundedReceiver<Job>) {
     while let Some(first) = waiting.recv().await {
         let mut size = first.changes.len();
         let mut jobs = vec![first];
@@ -109,11 +88,7 @@ async fn write(file: File, mut waiting: mpsc::UnboundedReceiver<Job>) {
             size += job.changes.len();
             jobs.push(job);
         }
-        let Some(store) = lock(&file).clone() else {
-            jobs.into_iter()
-                .for_each(|job| tell(job.done, Err(CLOSED.to_owned())));
-            continue;
-        };
+        let store = Arc::clone(&store);
         let written = tokio::task::spawn_blocking(move || write_all(&store, jobs)).await;
         if let Err(error) = written {
             tracing::error!(%error, "what had to be kept was not written");

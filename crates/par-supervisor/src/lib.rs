@@ -14,6 +14,7 @@ mod config;
 mod daemon;
 mod driver;
 mod effects;
+mod events;
 mod gone;
 mod handover;
 mod incarnation;
@@ -36,5 +37,6 @@ mod wishes;
 
 pub use config::{FileAgent, Given, Mistakes, Settings};
 pub use daemon::{Announcement, StartError, run};
+pub use events::webhooks::{Secret, Target, Webhook};
 
 pub(crate) use par_model::failure::chain;

@@ -16,6 +16,7 @@ use crate::adoption::{self, Found};
 use crate::catalog::{Catalog, Made};
 use crate::driver::{Driver, Remains};
 use crate::effects::{Effects, Ground, Place};
+use crate::events::EventLog;
 use crate::keeper::Keeper;
 use crate::message::Message;
 use crate::restore;
@@ -34,11 +35,11 @@ pub(crate) async fn restore(
     ground: Rc<Ground>,
     settings: par_lifecycle::Settings,
     keeper: Keeper,
+    events: Arc<EventLog>,
     messages: mpsc::Sender<Message>,
     remains: Remains,
 ) -> Result<Driver, StoreError> {
-    let store = keeper.store().expect("the file was just opened");
-    let (agents, kept_workers) = read(store).await?;
+    let (agents, kept_workers) = read(Arc::clone(keeper.store())).await?;
     let workers = kept_workers
         .iter()
         .map(|kept| kept.replica)
@@ -65,6 +66,7 @@ pub(crate) async fn restore(
         publisher: remains.publisher,
         wishes,
         keeper,
+        events,
         mailbox: remains.mailbox,
         wakes: remains.wakes,
         messages,

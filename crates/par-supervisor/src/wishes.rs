@@ -9,7 +9,7 @@ use par_sandbox::Birth;
 use par_store::{Canary, Change, NewRelease, Outcome, Wish};
 
 use crate::catalog::Made;
-use crate::effects::now_ms;
+use crate::events::now_ms;
 use crate::message::Saved;
 
 #[derive(Default)]

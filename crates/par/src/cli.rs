@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Client, Origin};
 use crate::command::{
-    Context, build, call, completions, deploy, doctor, exec, init, inspect, lifecycle, logs, ps,
-    releases, run, up, upgrade,
+    Context, build, call, completions, deploy, doctor, events, exec, init, inspect, lifecycle,
+    logs, ps, releases, run, up, upgrade,
 };
 use crate::terminal::Terminal;
 use crate::{demo, exit};
@@ -60,6 +60,8 @@ enum Command {
     Exec(exec::Exec),
     /// Show what agents have written
     Logs(logs::Logs),
+    /// Show what happened to agents, and why
+    Events(events::Events),
     /// Stop agents once their calls are done; they stay listed
     Stop(lifecycle::Stop),
     /// Start stopped agents again
@@ -111,6 +113,7 @@ impl Cli {
             Command::Call(call) => wait_for(call.run(&context)),
             Command::Exec(exec) => wait_for(exec.run(&context)),
             Command::Logs(logs) => wait_for(logs.run(&context)),
+            Command::Events(events) => wait_for(events.run(&context)),
             Command::Stop(stop) => wait_for(stop.run(&context)),
             Command::Start(start) => wait_for(start.run(&context)),
             Command::Restart(restart) => wait_for(restart.run(&context)),

@@ -2,6 +2,7 @@
 
 mod deploy;
 mod doors;
+mod events;
 mod health;
 mod intake;
 mod lifecycle;
@@ -30,11 +31,13 @@ pub(crate) use outcome::{Outcome, outcome_of};
 use refusal::ApiError;
 pub(crate) use stock::Deployments;
 
+use crate::events::EventLog;
 use crate::message::Control;
 
 /// What the API works with.
 pub(crate) struct Api {
     pub(crate) control: Control,
+    pub(crate) events: Arc<EventLog>,
     pub(crate) intake: Intake,
     pub(crate) host: std::net::IpAddr,
     pub(crate) deployments: Deployments,
@@ -78,6 +81,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
                 .layer(DefaultBodyLimit::disable()),
         )
         .routes(routes!(logs::read, logs::clear))
+        .routes(routes!(events::read))
         .routes(routes!(stock::outcome))
         .split_for_parts();
     let guarded = Arc::clone(&api);

@@ -29,6 +29,12 @@
 //! package = "hello-0.1.0.apkg" # or a folder; relative to this file
 //! env = { GREETING = "hi" }
 //! restart_policy = "on-failure"
+//!
+//! [[webhooks]]                 # told what happens
+//! url = "https://example.com/hook"
+//! secret_file = "hook.secret"  # or secret = "whsec_…"
+//! events = ["crashed", "failed"] # without it, all
+//! agents = ["hello"]           # without it, all, and the supervisor
 //! ```
 
 use std::collections::BTreeMap;
@@ -39,7 +45,8 @@ use par_model::{AgentId, RestartMode, SessionLimits};
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Notes, Value};
-use super::{Mistake, execution};
+use super::{Mistake, execution, webhooks};
+use crate::events::webhooks::Webhook;
 
 /// An agent that is started with the supervisor.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +75,7 @@ pub(super) struct File {
     pub(super) body_limit_mb: Option<(String, u64)>,
     pub(super) execution: SessionLimits,
     pub(super) agents: Vec<FileAgent>,
+    pub(super) webhooks: Vec<Webhook>,
 }
 
 const USUAL: &str = "par.toml";
@@ -112,7 +120,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 15] = [
+        const KNOWN: [&str; 16] = [
             "host",
             "port",
             "state",
@@ -128,6 +136,7 @@ impl File {
             "body_limit_mb",
             "execution",
             "agents",
+            "webhooks",
         ];
         let mut file = Self::default();
         for (key, value) in table {
@@ -182,6 +191,7 @@ impl File {
                 }
                 "execution" => file.execution = execution::read(value, notes),
                 "agents" => file.agents = agents(value, folder, notes),
+                "webhooks" => file.webhooks = webhooks::read(value, folder, notes),
                 unknown => notes.unknown(unknown, &key.span(), &KNOWN),
             }
         }

@@ -3,6 +3,7 @@
 mod execution;
 mod file;
 mod table;
+mod webhooks;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use par_model::SessionLimits;
 use par_model::control::CallLimits;
 
+use crate::events::webhooks::Webhook;
 use file::File;
 pub use file::FileAgent;
 
@@ -58,6 +60,8 @@ pub struct Settings {
     pub body_limit: u64,
     pub execution: SessionLimits,
     pub agents: Vec<FileAgent>,
+    /// Who is told what happens.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// One thing that is wrong, and where.
@@ -135,6 +139,7 @@ impl Settings {
                 .unwrap_or_else(|| CallLimits::default().body),
             execution: file.execution,
             agents: file.agents,
+            webhooks: file.webhooks,
         };
         if mistakes.is_empty() {
             Ok(settings)

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
 mod environment;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod fleet;
 pub(crate) mod init;

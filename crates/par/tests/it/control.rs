@@ -121,6 +121,18 @@ fn what_is_unknown_is_404_and_what_runs_already_is_409() {
         400,
         "level",
     );
+    for (query, words) in [
+        ("since=yesterday", "since"),
+        ("agent=../x", "agent"),
+        ("after=-1", "after"),
+        ("follow=maybe", "follow"),
+    ] {
+        let path = format!("/supervisor/events?{query}");
+        refused(&ask(&scene, "GET", &path, &[], ""), 400, words);
+    }
+    let seen = [("last-event-id", "x")];
+    let path = "/supervisor/events?follow=true";
+    refused(&ask(&scene, "GET", path, &seen, ""), 400, "last-event-id");
 }
 
 #[test]
@@ -289,6 +301,7 @@ fn answers_are_as_they_are_described() {
         "/supervisor/status",
         "/supervisor/health",
         "/supervisor/logs",
+        "/supervisor/events",
         "/runtime/health",
     ] {
         let answer = ask(&scene, "GET", path, &[], "").json();

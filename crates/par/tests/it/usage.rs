@@ -2,7 +2,7 @@
 
 use crate::ran::{par, par_in};
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "up",
     "demo",
     "deploy",
@@ -10,6 +10,7 @@ const COMMANDS: [&str; 18] = [
     "call",
     "exec",
     "logs",
+    "events",
     "stop",
     "start",
     "restart",
