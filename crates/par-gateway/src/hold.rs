@@ -62,6 +62,7 @@ impl<'a> Hold<'a> {
             return Ok(call);
         }
         let mut news = self.room.routes.news();
+        let _waiting = self.room.routes.figures_of(self.agent).wait();
         loop {
             // Looked at again after subscribing: the news may have come in between.
             if let Some(call) = self.look()? {
@@ -172,6 +173,7 @@ impl<'a> Hold<'a> {
     fn wake(&self) -> Result<(), CallError> {
         let agent = AgentId::try_from(self.agent.to_owned());
         let agent = agent.map_err(|_| CallError::UnknownAgent(shown(self.agent)))?;
+        self.room.routes.figures_of(self.agent).count_wake();
         (self.room.wake)(&agent);
         Ok(())
     }
