@@ -40,8 +40,8 @@ impl<'a> Hold<'a> {
             agent,
             session: None,
             limit: None,
-            // Who asks for health wants to know the state of now.
-            is_held: !idle::is_health(rest),
+            // Who watches wants to know the state of now.
+            is_held: !idle::is_watching(rest),
             wakes: false,
             since: None,
             missed: Vec::new(),

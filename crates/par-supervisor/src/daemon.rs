@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 use tower::ServiceExt as _;
 use tracing::{info, warn};
 
-use crate::api::{Api, Deployments, Intake, Outcome, outcome_of, router};
+use crate::api::{Api, Deployments, Figures, Intake, Outcome, outcome_of, router};
 use crate::catalog::Made;
 use crate::config::{FileAgent, GRPC_OFFSET, Settings};
 use crate::driver::Driver;
@@ -133,6 +133,7 @@ impl Daemon {
             intake: intake.clone(),
             host: settings.host,
             deployments: Deployments::default(),
+            figures: Figures::of(routes.clone()),
             sockets,
         });
         let gateway = open_gateway(

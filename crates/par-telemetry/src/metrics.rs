@@ -11,5 +11,5 @@ mod process;
 
 pub use calls::{Calls, Surface, Tally};
 pub use histogram::Histogram;
-pub use page::{Family, Format, Kind, Page};
+pub use page::{Family, Figure, Format, Kind, Page};
 pub use process::write_process;
