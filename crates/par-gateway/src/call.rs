@@ -13,6 +13,7 @@ use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use par_model::CallError;
+use par_telemetry::metrics::Tally;
 use tokio::task::spawn_local;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
@@ -33,25 +34,37 @@ use crate::session::SessionKey;
 use crate::session_peek;
 use crate::trunk::{Seat, Trunk};
 
-/// The agent's answer, or our word on why there is none.
+/// The agent's answer, or our word on why there is none; and where the call counts.
 pub(crate) async fn call(
     room: &Room,
     caller: &Caller,
     request: Request<Incoming>,
-) -> Response<ReplyBody> {
-    let answered = answer(room, caller, request).await;
-    answered.unwrap_or_else(|error| grpc::refusal(&error))
+) -> (Response<ReplyBody>, Tally) {
+    let uri = request.uri().clone();
+    let called = grpc::called(uri.path(), request.headers());
+    let agent = called.as_ref().ok().map(|called| &*called.agent);
+    let mut tally = room.routes.count_grpc(agent);
+    let answered = match called {
+        Ok(called) => answer(room, caller, &called, request).await,
+        Err(error) => Err(error),
+    };
+    let response = answered.unwrap_or_else(|error| grpc::refusal(&error));
+    // If the head is all there is, it says how the call went.
+    if let Some(code) = grpc::status(response.headers()) {
+        tally.ends_with(code);
+    }
+    (response, tally)
 }
 
 async fn answer(
     room: &Room,
     caller: &Caller,
+    called: &Called<'_>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, CallError> {
     let deadline = Deadline::asked(request.headers())?;
     headers::check_host(&mut request)?;
     let uri = request.uri().clone();
-    let called = grpc::called(uri.path(), request.headers())?;
     if let Some(answer) = idle::grpc_health(room, &called.agent, called.method) {
         return Ok(answer);
     }
@@ -60,7 +73,7 @@ async fn answer(
     headers::strip_hop_by_hop(request.headers_mut());
     headers::identify(request.headers_mut(), &caller.identity)?;
     let mut timer = deadline.map(Deadline::timer);
-    let begun = begin(room, &called, request, deadline);
+    let begun = begin(room, called, request, deadline);
     let (response, underway) = within(&mut timer, begun).await?;
     Ok(response.map(|answer| {
         let body = CallBody::new(answer, underway, timer);

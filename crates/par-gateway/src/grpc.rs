@@ -85,6 +85,11 @@ pub(crate) fn target(method: &str, uri: &Uri, headers: &HeaderMap) -> Result<Uri
     Uri::from_parts(parts).map_err(|_| invalid())
 }
 
+/// The code with which a call ends.
+pub(crate) fn status(end: &HeaderMap) -> Option<u16> {
+    end.get(STATUS)?.to_str().ok()?.parse().ok()
+}
+
 /// An answer that is over with its head.
 pub(crate) fn refusal(error: &CallError) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::Words(Full::default()));

@@ -40,8 +40,8 @@ impl<'a> Hold<'a> {
             agent,
             session: None,
             limit: None,
-            // Who asks for health wants to know the state of now.
-            is_held: !idle::is_health(rest),
+            // Who watches wants to know the state of now.
+            is_held: !idle::is_watching(rest),
             wakes: false,
             since: None,
             missed: Vec::new(),
@@ -62,6 +62,7 @@ impl<'a> Hold<'a> {
             return Ok(call);
         }
         let mut news = self.room.routes.news();
+        let _waiting = self.room.routes.figures_of(self.agent).wait();
         loop {
             // Looked at again after subscribing: the news may have come in between.
             if let Some(call) = self.look()? {
@@ -172,6 +173,7 @@ impl<'a> Hold<'a> {
     fn wake(&self) -> Result<(), CallError> {
         let agent = AgentId::try_from(self.agent.to_owned());
         let agent = agent.map_err(|_| CallError::UnknownAgent(shown(self.agent)))?;
+        self.room.routes.figures_of(self.agent).count_wake();
         (self.room.wake)(&agent);
         Ok(())
     }

@@ -24,9 +24,12 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// `HealthCheckResponse { status: SERVING }`, as gRPC frames it.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 1];
 
-/// Never held, and never a reason to wake an agent.
-pub(crate) fn is_health(path: &str) -> bool {
-    path == HEALTH || path.starts_with(GRPC_HEALTH)
+/// The worker's figures.
+const METRICS: &str = "/.par/metrics";
+
+/// Asked by those who watch: never held, and never a reason to wake an agent.
+pub(crate) fn is_watching(path: &str) -> bool {
+    path == HEALTH || path == METRICS || path.starts_with(GRPC_HEALTH)
 }
 
 /// The answer for a sleeping agent; none if it is not asked for health, or does not sleep.

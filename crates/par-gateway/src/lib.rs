@@ -19,6 +19,7 @@ mod call_body;
 mod control;
 mod deadline;
 mod doors;
+mod figures;
 mod forward;
 mod framing;
 mod gateway;

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use arc_swap::ArcSwap;
 use par_model::{AgentId, ReplicaId};
+use par_telemetry::metrics::Tally;
 use tokio::sync::watch;
 
+use crate::figures::Figures;
 use crate::targets::Targets;
 
 /// What a call to an agent meets.
@@ -47,24 +49,63 @@ impl Bell {
 
 /// All agents that are deployed. An agent that is missing here is not known. A copy shares what does not change.
 #[derive(Clone, Debug, Default)]
-pub struct RouteTable(HashMap<Arc<str>, Route>);
+pub struct RouteTable(HashMap<Arc<str>, Entry>);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    route: Route,
+    /// The same as long as the agent is known.
+    figures: Arc<Figures>,
+}
+
+impl From<Route> for Entry {
+    fn from(route: Route) -> Self {
+        Self {
+            route,
+            figures: Arc::default(),
+        }
+    }
+}
 
 impl RouteTable {
     pub fn get(&self, agent: &str) -> Option<&Route> {
-        self.0.get(agent)
+        self.0.get(agent).map(|entry| &entry.route)
     }
 
     pub fn set(&mut self, agent: &AgentId, route: Route) {
         match self.0.get_mut(agent.as_str()) {
-            Some(known) => *known = route,
+            Some(known) => known.route = route,
             None => {
-                self.0.insert(agent.as_str().into(), route);
+                self.0.insert(agent.as_str().into(), route.into());
             }
         }
     }
 
     pub fn remove(&mut self, agent: &AgentId) {
         self.0.remove(agent.as_str());
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Route)> {
+        self.0.iter().map(|(agent, entry)| (&**agent, &entry.route))
+    }
+
+    pub(crate) fn figures(&self) -> impl Iterator<Item = (&str, &Figures)> {
+        self.0
+            .iter()
+            .map(|(agent, entry)| (&**agent, &*entry.figures))
+    }
+
+    fn figures_of(&self, agent: &str) -> Option<&Arc<Figures>> {
+        self.0.get(agent).map(|entry| &entry.figures)
+    }
+
+    /// Goes on to count where an earlier table did.
+    fn count_on(&mut self, earlier: &Self) {
+        for (agent, entry) in &mut self.0 {
+            if let Some(figures) = earlier.figures_of(agent) {
+                entry.figures = Arc::clone(figures);
+            }
+        }
     }
 
     pub(crate) fn leads(&self, agent: &str, replica: ReplicaId) -> bool {
@@ -82,7 +123,7 @@ impl FromIterator<(AgentId, Route)> for RouteTable {
         let routes = routes.into_iter();
         Self(
             routes
-                .map(|(agent, route)| (agent.as_str().into(), route))
+                .map(|(agent, route)| (agent.as_str().into(), route.into()))
                 .collect(),
         )
     }
@@ -92,6 +133,8 @@ impl FromIterator<(AgentId, Route)> for RouteTable {
 #[derive(Clone, Debug)]
 pub struct Routes {
     table: Arc<ArcSwap<RouteTable>>,
+    /// Of calls to agents that there are not.
+    nobodys: Arc<Figures>,
     news: watch::Sender<()>,
 }
 
@@ -99,6 +142,7 @@ impl Default for Routes {
     fn default() -> Self {
         Self {
             table: Arc::default(),
+            nobodys: Arc::default(),
             news: watch::Sender::new(()),
         }
     }
@@ -106,7 +150,8 @@ impl Default for Routes {
 
 impl Routes {
     /// Every call that begins after this returns sees the new table; calls that wait look again.
-    pub fn publish(&self, table: RouteTable) {
+    pub fn publish(&self, mut table: RouteTable) {
+        table.count_on(&self.peek());
         self.table.store(Arc::new(table));
         // See `Backend::begin_call`.
         fence(Ordering::SeqCst);
@@ -126,6 +171,29 @@ impl Routes {
 
     pub(crate) fn peek(&self) -> arc_swap::Guard<Arc<RouteTable>> {
         self.table.load()
+    }
+
+    pub(crate) fn nobodys_figures(&self) -> &Figures {
+        &self.nobodys
+    }
+
+    /// Where calls of an agent are counted.
+    pub(crate) fn figures_of(&self, agent: &str) -> Arc<Figures> {
+        let table = self.peek();
+        Arc::clone(table.figures_of(agent).unwrap_or(&self.nobodys))
+    }
+
+    /// Counts an HTTP call from now on.
+    pub(crate) fn count_http(&self, agent: &str) -> Tally {
+        let table = self.peek();
+        Tally::begin(&table.figures_of(agent).unwrap_or(&self.nobodys).http)
+    }
+
+    /// Counts a gRPC call from now on; none if it names no agent.
+    pub(crate) fn count_grpc(&self, agent: Option<&str>) -> Tally {
+        let table = self.peek();
+        let figures = agent.and_then(|agent| table.figures_of(agent));
+        Tally::begin(&figures.unwrap_or(&self.nobodys).grpc)
     }
 
     /// Resolves with every table that is published after this call.

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use par_model::CallError;
+use par_telemetry::metrics::Tally;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
@@ -59,7 +60,7 @@ impl Caller {
     async fn answer(&self, request: Request<Incoming>) -> Response<Attended> {
         let on_call = self.watched.begin_call();
         let may_leave_http = request.headers().contains_key(UPGRADE);
-        let answered = self.admit(request).await;
+        let (answered, tally) = self.admit(request).await;
         let is_last = match &answered {
             // What follows a request to leave HTTP is not watched any more.
             Ok(response) => may_leave_http && response.status() != StatusCode::SWITCHING_PROTOCOLS,
@@ -74,12 +75,30 @@ impl Caller {
         response.map(|body| Attended {
             body,
             _on_call: on_call,
+            tally,
         })
     }
 
+    /// What is answered, and where it counts if it is a call.
     pub(crate) async fn admit(
         &self,
+        request: Request<Incoming>,
+    ) -> (Result<Response<ReplyBody>, CallError>, Option<Tally>) {
+        let mut tally = None;
+        let answered = self.ask(request, &mut tally).await;
+        if let Some(tally) = &mut tally {
+            tally.ends_with(match &answered {
+                Ok(response) => response.status().as_u16(),
+                Err(error) => error.http_status(),
+            });
+        }
+        (answered, tally)
+    }
+
+    async fn ask(
+        &self,
         mut request: Request<Incoming>,
+        tally: &mut Option<Tally>,
     ) -> Result<Response<ReplyBody>, CallError> {
         if request.method() == Method::CONNECT {
             return Err(CallError::WrongMethod);
@@ -92,6 +111,7 @@ impl Caller {
                 self.room.ask_control(request, self.peer.clone()).await
             }
             Asked::Agent { id, rest } => {
+                *tally = Some(self.room.routes.count_http(&id));
                 let answer = forward(&self.room, self, &id, rest, request).await?;
                 *self.tunnel.borrow_mut() = answer.tunnel;
                 Ok(answer.response)

@@ -110,15 +110,20 @@ async fn answer(
     on_call: OnCall,
     mut request: Request<Incoming>,
 ) -> Response<Attended> {
-    let response = if grpc::is_call(&request) {
-        call(&caller.room, &caller, request).await
+    let (response, tally) = if grpc::is_call(&request) {
+        let (response, tally) = call(&caller.room, &caller, request).await;
+        (response, Some(tally))
     } else {
         headers::join_cookies(request.headers_mut());
-        let answered = caller.admit(request).await;
-        answered.unwrap_or_else(|error| refusal::reply(&error))
+        let (answered, tally) = caller.admit(request).await;
+        (
+            answered.unwrap_or_else(|error| refusal::reply(&error)),
+            tally,
+        )
     };
     response.map(|body| Attended {
         body,
         _on_call: on_call,
+        tally,
     })
 }

@@ -67,6 +67,10 @@ impl Targets {
         ready.chain(&self.leaving)
     }
 
+    pub(crate) fn leaving(&self) -> &[Arc<Backend>] {
+        &self.leaving
+    }
+
     /// `missed` are those that this call could not reach.
     pub(crate) fn pick(&self, session: Option<SessionKey>, missed: &[ReplicaId]) -> Picked<'_> {
         match session {

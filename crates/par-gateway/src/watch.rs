@@ -16,13 +16,15 @@ use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use par_telemetry::metrics::Tally;
 
 use crate::body::{BoxError, ReplyBody};
+use crate::grpc;
 
 /// The clock is looked at so many times within the shortest wait that it measures, or once in [`LONGEST_ROUND`].
 const ROUNDS: u32 = 8;
@@ -308,6 +310,8 @@ impl Drop for OnCall {
 pub(crate) struct Attended {
     pub(crate) body: ReplyBody,
     pub(crate) _on_call: OnCall,
+    /// None for what is not for an agent.
+    pub(crate) tally: Option<Tally>,
 }
 
 impl Body for Attended {
@@ -318,7 +322,13 @@ impl Body for Attended {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let (Some(tally), Some(Ok(frame))) = (&mut self.tally, &frame)
+            && let Some(code) = frame.trailers_ref().and_then(grpc::status)
+        {
+            tally.ends_with(code);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

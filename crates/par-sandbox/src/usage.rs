@@ -38,6 +38,13 @@ pub fn usage(table: &[ProcessEntry], root: u32) -> Option<Usage> {
 }
 
 impl Usage {
+    /// Of both together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.add(&other);
+        self
+    }
+
     fn add(&mut self, part: &Self) {
         self.rss_bytes += part.rss_bytes;
         self.vms_bytes += part.vms_bytes;

@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tower::ServiceExt as _;
 use tracing::{error, info, warn};
 
-use crate::api::{Api, Deployments, Intake, router};
+use crate::api::{Api, Deployments, Figures, Intake, router};
 use crate::config::{GRPC_OFFSET, Settings};
 use crate::driver::{Driver, Remains};
 use crate::effects::Ground;
@@ -203,6 +203,7 @@ impl Daemon {
             intake: intake.clone(),
             host: settings.host,
             deployments: Deployments::default(),
+            figures: Figures::of(routes.clone()),
             sockets,
             upgrades,
         });

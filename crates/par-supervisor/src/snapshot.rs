@@ -96,6 +96,20 @@ impl Known {
         best.unwrap_or(ProcessState::Stopped)
     }
 
+    /// Its state, or in which way it is idle.
+    pub(crate) fn word(&self) -> &'static str {
+        match self.idle() {
+            Some(Idle::Frozen) => "frozen",
+            Some(Idle::Stopped) => "idle",
+            None => self.state().as_str(),
+        }
+    }
+
+    /// Of all replicas of the current release.
+    pub(crate) fn restarts(&self) -> u32 {
+        self.status.replicas.iter().map(|it| it.restart_count).sum()
+    }
+
     /// Why one of its replicas is not running.
     pub(crate) fn error(&self) -> Option<&EndCause> {
         self.status.replicas.iter().find_map(|it| it.error.as_ref())
@@ -139,7 +153,7 @@ impl Known {
             pid: replica.incarnation.and_then(|it| it.pid),
             agent_pid: self.told(replica).and_then(|told| told.agent_pid),
             uptime: replica.ready_since.map(|since| seconds(since, now)),
-            restart_count: all.iter().map(|it| it.restart_count).sum(),
+            restart_count: self.restarts(),
             error: self.error().map(ToString::to_string),
             traceback: self.error().and_then(traceback),
             restart_in: all

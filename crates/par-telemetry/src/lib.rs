@@ -1,4 +1,6 @@
-//! Logs of the runtime itself begin and end here: on standard error, one event a line.
+//! Logs of the runtime itself begin and end here, on standard error, one event a line; and so do its figures.
+
+pub mod metrics;
 
 use std::io::IsTerminal as _;
 

@@ -87,6 +87,11 @@ impl Admission {
         self.limits.concurrency.saturating_sub(free)
     }
 
+    /// Calls that wait for a place.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting.get()
+    }
+
     /// Waits until no call is worked on.
     pub(crate) async fn idle(&self) {
         let all = Arc::clone(&self.places)

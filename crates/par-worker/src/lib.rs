@@ -9,6 +9,7 @@ mod alone;
 mod control;
 mod ending;
 mod fate;
+mod figures;
 mod grpc;
 mod http;
 mod idle;

@@ -11,6 +11,7 @@ use super::extent::Extent;
 use super::goals::{Goal, goals};
 use super::harness::{self, Frames};
 use super::idle::{self, Idle};
+use super::known::{self, Known};
 use super::machine::{Machine, load_average};
 use super::restart::{self, Restarts};
 use super::size::{self, Size};
@@ -31,6 +32,7 @@ pub(crate) struct Measured {
     pub(crate) calls: Calls,
     pub(crate) grpc_calls: Calls,
     pub(crate) execution: Execution,
+    pub(crate) known: Known,
     pub(crate) harness: Vec<Frames>,
     pub(crate) deploys: Deploys,
     pub(crate) restarts: Restarts,
@@ -51,6 +53,7 @@ impl Findings {
         let calls = calls::measure(&workshop, &extent).await?;
         let grpc_calls = calls::grpc::measure(&workshop, &extent).await?;
         let execution = execution::measure(&workshop, &extent).await?;
+        let known = known::measure(&workshop, &extent).await?;
         let measured = Measured {
             machine: Machine::look(&workshop, load_before).await?,
             size: size::measure(&workshop).await?,
@@ -58,6 +61,7 @@ impl Findings {
             calls,
             grpc_calls,
             execution,
+            known,
             harness,
             deploys,
             restarts,

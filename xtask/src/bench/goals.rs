@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::calls::{Calls, Latency, Throughput, rounds};
 use super::execution::Execution;
 use super::findings::Measured;
+use super::known::Known;
 use super::peers::Way;
 use Unit::{Megabytes, Milliseconds, PerSecond, Percent, Times};
 use Wanted::{AtLeast, AtMost};
@@ -49,6 +50,7 @@ pub(crate) fn goals(measured: &Measured) -> Vec<Goal> {
         calls(&measured.calls),
         grpc_calls(&measured.grpc_calls),
         execution(&measured.execution),
+        routing(&measured.known),
         frames(measured),
         life(measured),
         footprint(measured),
@@ -167,6 +169,15 @@ fn execution(execution: &Execution) -> Vec<Row> {
             Milliseconds,
         ),
     ]
+}
+
+fn routing(known: &Known) -> Vec<Row> {
+    vec![(
+        "calls with 1,000 agents known ÷ calls with one",
+        Some(known.ratio),
+        AtLeast(0.95),
+        Times,
+    )]
 }
 
 fn frames(measured: &Measured) -> Vec<Row> {

@@ -12,6 +12,7 @@ mod goals;
 mod grpc;
 mod harness;
 mod idle;
+mod known;
 mod load;
 mod machine;
 mod peers;

@@ -6,6 +6,7 @@ use super::findings::{Findings, Measured};
 use super::goals::{Goal, Unit, Wanted};
 use super::harness::Frames;
 use super::idle::{Idle, Memory};
+use super::known::{Known, Routing};
 use super::machine::Machine;
 use super::peers::{Missing, Way};
 use super::statistics::Spread;
@@ -23,6 +24,7 @@ pub(crate) fn tables(findings: &Findings) -> Vec<Table> {
     tables.extend(over_grpc(grpc));
     tables.extend(in_sessions(&measured.execution));
     tables.extend([
+        routing(&measured.known),
         frames(&measured.harness),
         times(measured),
         memory(&measured.idle, calls),
@@ -296,6 +298,23 @@ fn memory(idle: &Idle, calls: &Calls) -> Table {
             row(&idle.with_many),
             vec!["after all calls of this run".to_owned(), afterwards],
         ],
+    }
+}
+
+fn routing(known: &Known) -> Table {
+    let row = |it: &Routing| {
+        vec![
+            format!("{} known, 16 calls at a time", it.agents),
+            whole(it.per_second),
+            milliseconds(it.p50_us / 1e3),
+            milliseconds(it.publish_us / 1e3),
+        ]
+    };
+    Table {
+        title: "The gateway alone, before a worker that does nothing",
+        cells: Align::Right,
+        columns: vec!["agents", "calls/s", "p50", "to publish a change"],
+        rows: [&known.with_one, &known.with_many].map(row).into(),
     }
 }
 

@@ -5,6 +5,7 @@ mod calls_deadline;
 mod calls_streaming;
 mod channel;
 mod door;
+mod figures;
 mod forwarding;
 mod hold;
 mod house;

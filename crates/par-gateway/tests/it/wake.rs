@@ -130,6 +130,11 @@ async fn health_of_a_sleeper_is_well_and_wakes_nobody() {
     let answered = channel.ask(check, "\0\0\0\0\0").await;
     assert_eq!(answered.outcome().0, "0");
     assert_eq!(answered.body.as_bytes(), [0, 0, 0, 0, 2, 8, 1]);
+    assert!(
+        get(house.address, "/agents/a/.par/metrics")
+            .await
+            .contains(" 503 ")
+    );
     assert!(!bell.has_rung());
     assert!(house.woken().is_empty());
 }

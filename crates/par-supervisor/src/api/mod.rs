@@ -1,4 +1,4 @@
-//! The control API: `/supervisor/…`, `/runtime/health`, and its own description at `/openapi.json`.
+//! The control API: `/supervisor/…`, `/runtime/health`, `/metrics`, and its own description at `/openapi.json`.
 
 mod deploy;
 mod doors;
@@ -7,6 +7,7 @@ mod health;
 mod intake;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod outcome;
 mod refusal;
 mod releases;
@@ -27,6 +28,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use intake::Intake;
+pub(crate) use metrics::Figures;
 pub(crate) use outcome::{Outcome, outcome_of};
 use refusal::ApiError;
 pub(crate) use stock::Deployments;
@@ -41,6 +43,7 @@ pub(crate) struct Api {
     pub(crate) intake: Intake,
     pub(crate) host: std::net::IpAddr,
     pub(crate) deployments: Deployments,
+    pub(crate) figures: Figures,
     /// Where workers listen, `<replica>.sock` each.
     pub(crate) sockets: std::path::PathBuf,
     /// Who lets another process go on.
@@ -80,6 +83,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
                 .routes(routes!(stock::deploy))
                 .layer(DefaultBodyLimit::disable()),
         )
+        .routes(routes!(metrics::metrics))
         .routes(routes!(logs::read, logs::clear))
         .routes(routes!(events::read))
         .routes(routes!(stock::outcome))

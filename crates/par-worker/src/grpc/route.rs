@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::reply::{Reply, refusal, refusal_of};
 use super::{agent_service, own, python_agent as execution};
+use crate::figures::Tallied;
 use crate::http::{Door, Front};
 
 /// Names of our own to which an agent's are not let in.
@@ -22,12 +23,16 @@ pub(super) async fn answer(
     front: Rc<Front>,
     door: Door,
     request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
+) -> Result<Response<Tallied<Reply>>, Infallible> {
     if !is_grpc(&request) {
-        return Ok(not_grpc());
+        return Ok(Tallied::grpc(not_grpc(), None));
     }
+    // What the agent calls elsewhere is none of its own calls.
+    let leaves = door.is_agents_own() && request.headers().contains_key(AGENT_ID);
+    let tally = (!leaves && !is_health(&request)).then(|| front.figures.begin("grpc"));
     let answered = route(&front, &door, request).await;
-    Ok(answered.unwrap_or_else(|error| refusal(&error)))
+    let response = answered.unwrap_or_else(|error| refusal(&error));
+    Ok(Tallied::grpc(response, tally.flatten()))
 }
 
 async fn route(
@@ -66,6 +71,11 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
     let named = content_type
         .is_some_and(|value| value.as_bytes().starts_with(grpc::CONTENT_TYPE.as_bytes()));
     named && request.method() == Method::POST
+}
+
+/// Asked by machines, again and again.
+fn is_health(request: &Request<Incoming>) -> bool {
+    request.uri().path().starts_with("/grpc.health.v1.Health/")
 }
 
 fn not_grpc() -> Response<Reply> {

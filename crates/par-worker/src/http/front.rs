@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use par_model::CallError;
 use par_model::control::CallLimits;
 use par_protocol::frame::Frame;
 use par_protocol::harness::Serves;
+use par_telemetry::metrics::Format;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use tracing::warn;
@@ -19,6 +21,7 @@ use super::door::Door;
 use super::ui::Ui;
 use super::{answer, asgi, call, sessions, websocket};
 use crate::admission::Admission;
+use crate::figures::{Figures, Now, Tallied};
 use crate::grpc::{Outward, Own, Standard};
 use crate::idle::Idle;
 use crate::serving::Serving;
@@ -47,6 +50,7 @@ pub(crate) struct Front {
     pub(crate) own: Own,
     pub(crate) outward: Outward,
     pub(crate) standard: Standard,
+    pub(crate) figures: Figures,
     serving: RefCell<Option<Rc<Serving>>>,
     /// There once it is known whether the agent wants the execution backend, and with what.
     sessions: RefCell<Option<Rc<Sessions>>>,
@@ -67,6 +71,7 @@ impl Front {
             own,
             outward,
             standard: Standard::default(),
+            figures: Figures::default(),
             serving: RefCell::default(),
             sessions: RefCell::default(),
         })
@@ -116,11 +121,13 @@ impl Front {
         self: Rc<Self>,
         door: Door,
         request: Request<Incoming>,
-    ) -> Result<Response<Answer>, Infallible> {
-        Ok(self
-            .route(&door, request)
-            .await
-            .unwrap_or_else(|error| answer::refusal(&error)))
+    ) -> Result<Response<Tallied<Answer>>, Infallible> {
+        let has_sessions = self.sessions.borrow().is_some();
+        let surface = Figures::surface(request.uri().path(), has_sessions);
+        let tally = surface.and_then(|surface| self.figures.begin(surface));
+        let answered = self.route(&door, request).await;
+        let response = answered.unwrap_or_else(|error| answer::refusal(&error));
+        Ok(Tallied::http(response, tally))
     }
 
     async fn route(
@@ -136,6 +143,8 @@ impl Front {
             "/meta" => {
                 Ok(only(request.method(), &READ, "GET, HEAD").unwrap_or_else(|| self.meta()))
             }
+            OWN_METRICS => self.metrics(&request).await,
+            "/metrics" if self.has_no_application() => self.metrics(&request).await,
             "/invoke" => self.invoke(door, request).await,
             _ if path.starts_with("/exports/") => self.export(door, request).await,
             _ if is_below(path, "/sessions") && self.sessions().is_some() => {
@@ -258,6 +267,36 @@ impl Front {
         answer::json(status, &body)
     }
 
+    fn has_no_application(&self) -> bool {
+        let serving = self.serving.borrow();
+        serving.as_ref().is_some_and(|serving| !serving.ready.asgi)
+    }
+
+    /// Written without the agent's help.
+    async fn metrics(&self, request: &Request<Incoming>) -> Result<Response<Answer>, CallError> {
+        if let Some(refused) = only(request.method(), &READ, "GET, HEAD") {
+            return Ok(refused);
+        }
+        let accept = request.headers().get(ACCEPT);
+        let format = Format::accepted(accept.and_then(|accept| accept.to_str().ok()));
+        let usage = tokio::task::spawn_blocking(|| {
+            let own = std::process::id();
+            let all = par_sandbox::usage(&par_sandbox::process_table(), own)?;
+            Some((all, par_sandbox::usage(&[], own)?))
+        });
+        let usage = usage.await.ok().flatten();
+        let now = Now {
+            in_flight: self.admission.in_flight(),
+            waiting: self.admission.waiting(),
+            sessions: self.sessions().map(|sessions| sessions.count()),
+        };
+        let page = self.figures.write(format, &now, usage);
+        let mut response = answer::json_text(StatusCode::OK, page.into());
+        let kind = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        Ok(response)
+    }
+
     fn meta(&self) -> Response<Answer> {
         match &*self.about.package.borrow() {
             Some(package) => answer::json(StatusCode::OK, &package.meta),
@@ -265,6 +304,9 @@ impl Front {
         }
     }
 }
+
+/// The worker's own page, whatever the agent serves.
+const OWN_METRICS: &str = "/.par/metrics";
 
 const READ: [Method; 2] = [Method::GET, Method::HEAD];
 

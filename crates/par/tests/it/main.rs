@@ -21,6 +21,7 @@ mod exec_typed;
 mod failing_handlers;
 mod failing_starts;
 mod grpc;
+mod metrics;
 mod orphans;
 mod outcomes;
 mod packages;
