@@ -333,6 +333,8 @@ fn line_of_ours(level: Level, message: String) -> LogLine {
         at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         stream: Stream::Worker,
         level,
+        replica: None,
+        call: None,
         message,
     }
 }

@@ -25,6 +25,7 @@ use tracing::warn;
 
 use crate::agent::errands::{Errands, log_frame};
 use crate::agent::load::load_of;
+use crate::agent::logs::Output;
 use crate::agent::outbound::Supervisor;
 use crate::agent::process::{self, Agent, Launch, worker_failed};
 use crate::agent::sockets::Sockets;
@@ -167,6 +168,7 @@ impl Life {
         };
         let serving = Serving::new(
             Rc::clone(&agent.channel),
+            Rc::clone(&agent.output),
             Rc::clone(&self.front.admission),
             ready,
             &package.manifest,
@@ -234,8 +236,10 @@ impl Life {
             data_bytes: self.spec.memory_limit,
         };
         let sockets = self.sockets.as_ref();
-        let load = load_of(&self.spec, package, prepared.site.clone(), sockets);
-        let started = process::start(launch, &load, &self.reporter).await;
+        let output = Output::new().map_err(|error| worker_failed(&error))?;
+        let site = prepared.site.clone();
+        let load = load_of(&self.spec, package, site, sockets, &output.mark);
+        let started = process::start(launch, &load, output, &self.reporter).await;
         started.map_err(|error| worker_failed(&error))
     }
 
@@ -350,8 +354,8 @@ impl Life {
         agent.channel.close();
         agent.pump.abort();
         let last_lines = async {
-            for output in &mut agent.output {
-                let _ended_either_way = output.await;
+            for reader in &mut agent.readers {
+                let _ended_either_way = reader.await;
             }
         };
         if timeout(LAST_LOGS, last_lines).await.is_err() {

@@ -1,5 +1,6 @@
 //! The agent as the worker sees it: a process, and a channel to it.
 
+pub(crate) mod call_names;
 pub(crate) mod channel;
 pub(crate) mod errands;
 pub(crate) mod exchange;

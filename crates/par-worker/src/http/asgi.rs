@@ -16,9 +16,11 @@ use par_protocol::harness::{Failure, HttpRequest, HttpResponse};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
+use super::answer;
 use super::body::{AgentStream, Answer, Framing, latin1};
 use super::call::{call_error, deadline};
 use super::door::Door;
+use super::naming::Naming;
 use crate::agent::Exchange;
 use crate::agent::exchange::ChunkSender;
 use crate::serving::Serving;
@@ -31,9 +33,11 @@ pub(crate) async fn forward(
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, CallError> {
     let limit = deadline(request.headers(), serving.admission.limits().deadline)?;
-    timeout(limit, answered(serving, door, request, limit))
+    let naming = Naming::of(request.headers());
+    let answered = timeout(limit, answered(serving, door, request, limit, &naming))
         .await
-        .unwrap_or(Err(CallError::DeadlineExceeded(limit)))
+        .unwrap_or(Err(CallError::DeadlineExceeded(limit)));
+    Ok(naming.tell(answered.unwrap_or_else(|error| answer::refusal(&error))))
 }
 
 async fn answered(
@@ -41,11 +45,13 @@ async fn answered(
     door: &Door,
     request: Request<Incoming>,
     limit: Duration,
+    naming: &Naming,
 ) -> Result<Response<Answer>, CallError> {
     let place = serving.admission.enter().await?;
     let (parts, body) = request.into_parts();
     let head = head_of(&parts, door, body.is_end_stream(), false);
     let mut exchange = begin(serving, &head, door.hops(&parts.headers))?;
+    naming.begin(serving, &exchange);
     exchange.hold(place);
     let upload = (!head.end).then(|| spawn_local(upload(exchange.sender(), body)).abort_handle());
     let guard = UploadGuard(upload);
