@@ -214,6 +214,9 @@ pub struct RuntimeHealth {
 pub struct Logs {
     pub logs: Vec<LogRecord>,
     pub count: usize,
+    /// What people should know of this answer, such as that older lines were not looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -224,11 +227,21 @@ pub struct LogRecord {
     pub level: Level,
     pub message: String,
     pub extra: LogExtra,
+    /// Grows from line to line of all agents, also from one life of the supervisor to the next: who follows goes on
+    /// after it. None for what is no line of an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LogExtra {
     pub stream: Stream,
+    /// The incarnation that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<u64>,
+    /// The call that wrote it, as its caller was told in `x-request-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
 }
 
 /// One line of the answer to `POST /supervisor/deploy` when it is asked for as `application/x-ndjson`;

@@ -113,7 +113,8 @@ impl Daemon {
         let sockets = state.supervisor_socket().with_file_name("");
         let (messages, mailbox) = mpsc::channel(WAITING_MESSAGES);
         let (snapshots_in, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-        let logs = Arc::new(LogStore::default());
+        let logs = LogStore::open(&state.logs(), settings.logs);
+        let keeping = Arc::clone(&logs);
         let control = Control::new(messages.clone(), snapshots, Arc::clone(&logs));
         let routes = Routes::default();
         let ground = ground(&settings, state, &announcement, logs, messages);
@@ -151,6 +152,7 @@ impl Daemon {
         starting.abort();
         end(&control, &mut signals, gateway).await;
         driving.abort();
+        keeping.close();
         Ok(())
     }
 }

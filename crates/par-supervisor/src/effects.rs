@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use par_lifecycle::Event;
 use par_model::control::{EndCause, MAX_LINE, Report, WorkerSpec};
-use par_model::log::{Level, LogLine, Stream};
+use par_model::log::{Level, LogLine};
 use par_model::{AgentId, ReplicaId};
 use par_sandbox::Target;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use crate::catalog::Made;
 use crate::chain;
 use crate::gone::Gone;
-use crate::logs::LogStore;
+use crate::logs::{LogStore, line_of_ours};
 use crate::message::Message;
 use crate::orders::{self, Order, Orders};
 use crate::ports;
@@ -113,7 +113,8 @@ impl Effects {
             Ok(gone) => self.delete(gone),
             Err(error) => warn!(%agent, %error, "failed to remove the folder of an agent"),
         }
-        self.ground.logs.clear(Some(agent));
+        // Nobody waits until the files are gone: nothing is written to them any more.
+        drop(self.ground.logs.clear(Some(agent)));
     }
 
     /// Goes on with what an earlier life did not get to delete.
@@ -275,15 +276,21 @@ impl Incarnation {
                 .await;
                 self.tell(Event::Ready(replica)).await;
             }
-            Report::Log { line } => self.ground.logs.add(&self.made.agent, line),
+            Report::Log { line } => self.log(line),
             Report::LogsDropped { lines } => {
                 let message =
                     format!("{lines} lines were dropped: they came faster than they can be kept");
-                let line = line_of_ours(Level::Warning, message);
-                self.ground.logs.add(&self.made.agent, line);
+                self.log(line_of_ours(Level::Warning, message));
             }
             Report::Ending { .. } => {}
         }
+    }
+
+    fn log(&self, line: LogLine) {
+        let replica = Some(self.replica);
+        self.ground
+            .logs
+            .add(&self.made.agent, LogLine { replica, ..line });
     }
 
     async fn tell(&self, event: Event) {
@@ -321,20 +328,5 @@ impl Incarnation {
 fn failed(error: &dyn std::error::Error) -> EndCause {
     EndCause::Worker {
         reason: chain(error),
-    }
-}
-
-/// A line in an agent's log that the agent did not write.
-fn line_of_ours(level: Level, message: String) -> LogLine {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    LogLine {
-        at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-        stream: Stream::Worker,
-        level,
-        replica: None,
-        call: None,
-        message,
     }
 }

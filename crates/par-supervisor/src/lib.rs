@@ -23,5 +23,6 @@ mod state;
 
 pub use config::{FileAgent, Given, Mistakes, Settings};
 pub use daemon::{Announcement, StartError, run};
+pub use logs::LogSettings;
 
 pub(crate) use par_model::failure::chain;

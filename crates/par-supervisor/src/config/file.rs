@@ -21,6 +21,12 @@
 //! result_limit_kb = 8192
 //! warm = 2
 //!
+//! [logs]                       # of what agents write, on disk
+//! file_mb = 10
+//! files = 5                    # of each agent
+//! days = 14
+//! total_mb = 1024              # of all agents together
+//!
 //! [[agents]]
 //! id = "hello"                 # without one, the package's name
 //! package = "hello-0.1.0.apkg" # or a folder; relative to this file
@@ -36,7 +42,8 @@ use par_model::{AgentId, RestartMode, SessionLimits};
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Notes, Value};
-use super::{Mistake, execution};
+use super::{Mistake, execution, logs};
+use crate::logs::LogSettings;
 
 /// An agent that is started with the supervisor.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +68,7 @@ pub(super) struct File {
     pub(super) call_timeout: Option<(String, f64)>,
     pub(super) body_limit_mb: Option<(String, u64)>,
     pub(super) execution: SessionLimits,
+    pub(super) logs: LogSettings,
     pub(super) agents: Vec<FileAgent>,
 }
 
@@ -106,7 +114,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 12] = [
+        const KNOWN: [&str; 13] = [
             "host",
             "port",
             "state",
@@ -118,6 +126,7 @@ impl File {
             "call_timeout_seconds",
             "body_limit_mb",
             "execution",
+            "logs",
             "agents",
         ];
         let mut file = Self::default();
@@ -157,6 +166,7 @@ impl File {
                         .map(|number| (place, number))
                 }
                 "execution" => file.execution = execution::read(value, notes),
+                "logs" => file.logs = logs::read(value, notes),
                 "agents" => file.agents = agents(value, folder, notes),
                 unknown => notes.unknown(unknown, &key.span(), &KNOWN),
             }
