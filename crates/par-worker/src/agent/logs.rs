@@ -2,7 +2,7 @@
 //!
 //! The reader never stops and never waits for anybody: a line that is too long is cut into pieces, and lines that
 //! come faster than they can be reported are dropped and counted. What a call printed has marks around it
-//! ([`output_mark`]); they are taken away, and the lines of calls that print at one time are put together one by one.
+//! ([`par_protocol::harness::output_mark`]); they are taken away, and the lines of calls that print at one time are put together one by one.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use memchr::memchr;
 use par_model::log::{Level, Levels, LogLine, Stream};
-use par_protocol::harness::{MARK_BEGIN, MARK_END, output_mark};
+use par_protocol::harness::{MARK_BEGIN, MARK_END};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::call_names::CallNames;
@@ -79,7 +79,9 @@ pub(crate) async fn collect(
     };
     while let Ok(length @ 1..) = from.read(&mut piece).await {
         lines.feed(&piece[..length], report);
-        lines.finish_those_of(|call| output.names.is_over(call), report);
+        // What fills the piece has more behind it.
+        let is_drained = length < piece.len();
+        lines.finish_those_of(|call| output.names.is_over(call), is_drained, report);
         // Let what was said be told before more is heard: a burst is not a flood.
         tokio::task::yield_now().await;
     }
@@ -262,12 +264,18 @@ impl Lines {
         }
     }
 
-    /// Takes the lines that nobody finishes any more. Looked at twice: what a call wrote last may be read after its end.
-    fn finish_those_of(&mut self, is_over: impl Fn(u32) -> bool, mut line: impl FnMut(Line)) {
+    /// Takes the lines that nobody finishes any more. What a call wrote last may be read after its end: it is all there
+    /// when the call was over before, and everything that had come by now `is_drained`.
+    fn finish_those_of(
+        &mut self,
+        is_over: impl Fn(u32) -> bool,
+        is_drained: bool,
+        mut line: impl FnMut(Line),
+    ) {
         let mut place = 0;
         while let Some(unfinished) = self.unfinished.get_mut(place) {
             let is_over = unfinished.call != 0 && is_over(unfinished.call);
-            if is_over && unfinished.was_over {
+            if is_over && unfinished.was_over && is_drained {
                 let ended = self.unfinished.remove(place);
                 line(self.line(ended));
             } else {
@@ -308,6 +316,7 @@ fn char_boundary(bytes: &[u8], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use par_protocol::harness::output_mark;
     use proptest::prelude::*;
 
     use super::*;
@@ -402,9 +411,11 @@ mod tests {
         }
         assert_eq!(seen, (1..=8).collect::<Vec<_>>());
         let is_over = |call| call == 20;
-        lines.finish_those_of(is_over, |line| seen.push(line.call));
-        assert_eq!(seen.len(), 8);
-        lines.finish_those_of(is_over, |line| seen.push(line.call));
+        for is_drained in [true, false] {
+            lines.finish_those_of(is_over, is_drained, |line| seen.push(line.call));
+            assert_eq!(seen.len(), 8);
+        }
+        lines.finish_those_of(is_over, true, |line| seen.push(line.call));
         assert_eq!(seen.last(), Some(&20));
     }
 
