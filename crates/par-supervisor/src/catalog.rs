@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use par_lifecycle::{Deployment, Release};
 use par_model::api::SpawnOptions;
+use par_model::control::Liveness;
 use par_model::{AgentId, PackageDigest, RestartPolicy};
 
 /// All that a deployment was given. Has no `Debug`: environment values may be secrets.
@@ -45,6 +46,11 @@ impl Made {
             multiplier: options.backoff_multiplier.unwrap_or(usual.multiplier),
             max_delay: seconds(options.max_restart_delay_seconds, usual.max_delay),
         }
+    }
+
+    pub(crate) fn liveness(&self) -> Liveness {
+        // Whoever deploys is told of what is wrong.
+        self.options.liveness().unwrap_or_default()
     }
 
     /// What was asked for and holds less than one may think, or not at all.

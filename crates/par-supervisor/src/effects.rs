@@ -321,6 +321,7 @@ impl Incarnation {
             memory_limit: made.memory_limit(),
             limits: ground.limits,
             sessions: self.ground.sessions,
+            liveness: made.liveness(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr as _;
 
-use par_model::control::{CallLimits, EndCause, Folders, Report, WorkerSpec};
+use par_model::control::{CallLimits, EndCause, Folders, Liveness, Report, WorkerSpec};
 use par_model::log::LogLine;
 use par_model::{AgentId, ReplicaId, SessionLimits};
 use par_package::{Limits, Store};
@@ -142,6 +142,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         memory_limit: None,
         limits: CallLimits::default(),
         sessions: SessionLimits::default(),
+        liveness: Liveness::default(),
         agent,
     })
 }

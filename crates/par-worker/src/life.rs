@@ -23,16 +23,18 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
 
+use crate::agent::channel::Channel;
 use crate::agent::errands::{Errands, log_frame};
+use crate::agent::liveness::Pulse;
 use crate::agent::load::load_of;
 use crate::agent::logs::Output;
 use crate::agent::outbound::Supervisor;
 use crate::agent::process::{self, Agent, Launch, worker_failed};
 use crate::agent::sockets::Sockets;
-use crate::ending::{Ending, Word};
+use crate::ending::{Ending, Told, Word};
 use crate::fate::Fate;
 use crate::grpc::{Outward, Own};
-use crate::http::{About, AboutPackage, Front, Listeners, Server, Ui};
+use crate::http::{About, AboutPackage, Front, Listeners, Server, Ui, probe};
 use crate::prepare::{Prepared, prepare};
 use crate::reports::Reporter;
 use crate::serving::Serving;
@@ -45,6 +47,10 @@ const GOODBYE: Duration = Duration::from_secs(3);
 /// For answers that are on their way when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 const LAST_LOGS: Duration = Duration::from_millis(200);
+/// For an agent that hangs to write where.
+const LAST_STACKS: Duration = Duration::from_secs(2);
+/// Between two lines of that.
+const PAUSE_IN_STACKS: Duration = Duration::from_millis(200);
 const STRAYS: Duration = Duration::from_secs(5);
 const LAST_SESSIONS: Duration = Duration::from_secs(6);
 
@@ -69,6 +75,7 @@ pub(crate) async fn live(
         front,
         sockets,
         fate: Rc::new(Fate::default()),
+        pulse: Pulse::default(),
     };
     let cause = life.until_the_end(Word::listen(ending), server).await;
     if let Some(socket) = &life.spec.socket
@@ -127,6 +134,13 @@ struct Life {
     /// None where the agent can have none.
     sockets: Option<Sockets>,
     fate: Rc<Fate>,
+    pulse: Pulse,
+}
+
+/// Why the agent is not served any longer.
+enum Until {
+    Told(Told),
+    Hung(EndCause),
 }
 
 impl Life {
@@ -251,11 +265,22 @@ impl Life {
         server: Server,
     ) -> EndCause {
         let mut errands = Errands::new(&self.spec, self.reporter.clone());
-        let told = self.attend(&mut agent, &mut errands, word.told()).await;
+        let channel = Rc::clone(&agent.channel);
+        let until = async {
+            tokio::select! {
+                told = word.told() => Until::Told(told),
+                cause = self.hangs(&channel, &serving) => Until::Hung(cause),
+            }
+        };
+        let until = self.attend(&mut agent, &mut errands, until).await;
         self.front.withdraw().await;
-        let cause = match told {
+        let cause = match until {
             Err(ended) => ended,
-            Ok(told) => {
+            Ok(Until::Hung(cause)) => {
+                self.ask_where_it_hangs(&agent, &cause).await;
+                cause
+            }
+            Ok(Until::Told(told)) => {
                 let patience = word.patience(told.within);
                 self.drain(&serving, patience, &mut agent, &mut errands)
                     .await;
@@ -268,6 +293,43 @@ impl Life {
         self.bury(agent).await;
         server.close(LAST_ANSWERS).await;
         cause
+    }
+
+    /// Ends when the agent hangs. It is not asked while it is loaded, nor once it was told to end.
+    async fn hangs(&self, channel: &Channel, serving: &Serving) -> EndCause {
+        let settings = &self.spec.liveness;
+        let path = settings.path.as_deref();
+        if path.is_some() && settings.is_on() && !serving.ready.asgi {
+            let message = "its liveness path is not asked: it has no HTTP paths of its own";
+            self.reporter.say(Level::Warning, message);
+        }
+        let path = path.filter(|_| serving.ready.asgi);
+        let ask = async || match path {
+            Some(path) => probe(serving, path).await,
+            None => None,
+        };
+        self.pulse.until_it_hangs(channel, settings, ask).await
+    }
+
+    /// Where an agent hangs is in its stacks: its interpreter writes them, even one that runs nothing any more.
+    async fn ask_where_it_hangs(&self, agent: &Agent, cause: &EndCause) {
+        let message = format!("it hangs: {cause}; it is ended, and its stacks are asked for");
+        self.reporter.say(Level::Error, message);
+        let before = agent.output.heard();
+        agent.target.signal(Signal::USR2);
+        let written = async {
+            let mut last = before;
+            loop {
+                tokio::time::sleep(PAUSE_IN_STACKS).await;
+                let now = agent.output.heard();
+                if now == last && now > before {
+                    return;
+                }
+                last = now;
+            }
+        };
+        // One that does not write them is ended without.
+        let _written_or_not = timeout(LAST_STACKS, written).await;
     }
 
     /// Runs the agent's errands until `until` has come, or the agent has ended.
@@ -289,6 +351,7 @@ impl Life {
             };
             match frame {
                 Some(frame) if frame.kind == Kind::Serves => self.front.hear(&frame).await,
+                Some(frame) if frame.kind == Kind::Pong => self.pulse.hear(&frame),
                 Some(frame) => errands.run(frame, &agent.channel),
                 None => {
                     self.front.withdraw().await;

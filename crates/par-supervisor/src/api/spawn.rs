@@ -136,6 +136,7 @@ pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
         1000.0,
     )?;
     within("cpu_limit", options.cpu_limit, 0.01, 4096.0)?;
+    options.liveness().map_err(ApiError::wrong_field)?;
     match options.memory_limit_mb {
         Some(megabytes) if !(16..=1 << 24).contains(&megabytes) => {
             Err(ApiError::wrong_field(format!(

@@ -188,7 +188,7 @@ fn agents(value: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Vec<FileAg
 }
 
 fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<FileAgent> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 13] = [
         "id",
         "package",
         "env",
@@ -199,11 +199,15 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
         "restart_delay_seconds",
         "backoff_multiplier",
         "max_restart_delay_seconds",
+        "liveness_interval_seconds",
+        "liveness_deadline_seconds",
+        "liveness_path",
     ];
     let (mut id, mut package, mut env, mut options) =
         (None, None, BTreeMap::new(), SpawnOptions::default());
     for (key, value) in notes.table("agents", entry)? {
         let name = key.get_ref().as_ref();
+        let before = options.clone();
         match name {
             "id" => id = parsed(name, value, notes),
             "package" => package = notes.path(name, value).map(|path| folder.join(path)),
@@ -217,7 +221,20 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
             "max_restart_delay_seconds" => {
                 options.max_restart_delay_seconds = notes.number(name, value)
             }
+            "liveness_interval_seconds" => {
+                options.liveness_interval_seconds = notes.number(name, value)
+            }
+            "liveness_deadline_seconds" => {
+                options.liveness_deadline_seconds = notes.number(name, value)
+            }
+            "liveness_path" => options.liveness_path = notes.text(name, value),
             unknown => notes.unknown(unknown, &key.span(), &KNOWN),
+        }
+        if name.starts_with("liveness_")
+            && let Err(message) = options.liveness()
+        {
+            notes.note(&value.span(), message);
+            options = before;
         }
     }
     let Some(package) = package else {

@@ -222,7 +222,7 @@ mod tests {
         let config = folder.path().join("par.toml");
         std::fs::write(
             &config,
-            "port = 9\nhost = \"nowhere\"\ncolour = 1\nbody_limit_mb = 65\n[execution]\nwarm = 65\nsesions = 1\n[logs]\nfiles = 1\n[[agents]]\nid = \"UP\"\npackage = 3\n",
+            "port = 9\nhost = \"nowhere\"\ncolour = 1\nbody_limit_mb = 65\n[execution]\nwarm = 65\nsesions = 1\n[logs]\nfiles = 1\n[[agents]]\nid = \"UP\"\npackage = 3\nliveness_path = \"live\"\n",
         )
         .expect("written");
         let given = Given {
@@ -242,6 +242,7 @@ mod tests {
             "par.toml:9:",
             "par.toml:11:",
             "par.toml:12:",
+            "par.toml:13:",
             "--agent-ports",
             "colour",
             "UP",

@@ -136,7 +136,7 @@ impl Rings {
             Source {
                 agent,
                 memory: meant.into_iter(),
-                floor: ring.map_or(self.position(), Ring::floor),
+                floor: ring.map_or_else(|| self.position(), Ring::floor),
             }
         };
         (agents.into_iter().map(source).collect(), self.position())

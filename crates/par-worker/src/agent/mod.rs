@@ -4,6 +4,7 @@ pub(crate) mod call_names;
 pub(crate) mod channel;
 pub(crate) mod errands;
 pub(crate) mod exchange;
+pub(crate) mod liveness;
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod outbound;

@@ -62,6 +62,43 @@ async fn answered(
     response(start, stream)
 }
 
+/// Asks the application for `path`; what is wrong with the answer, if it is not 2xx.
+pub(crate) async fn probe(serving: &Serving, path: &str) -> Option<String> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let head = HttpRequest {
+        websocket: false,
+        method: "GET".to_owned(),
+        raw_path: path.to_owned(),
+        query: query.to_owned(),
+        root_path: String::new(),
+        scheme: "http".to_owned(),
+        headers: vec![("host".to_owned(), "localhost".to_owned())],
+        client: None,
+        server: None,
+        end: true,
+    };
+    let status = async {
+        let mut exchange = begin(serving, &head, 0)?;
+        let HttpResponse::Start { status, .. } =
+            start_of(serving, &mut exchange, Duration::ZERO).await?
+        else {
+            return Err(CallError::Handler("no answer to a request".to_owned()));
+        };
+        // To the end: an application whose client leaves may say so in its log.
+        let stream = AgentStream::new(exchange, Framing::Raw, None);
+        let _either_way_it_answered = http_body_util::Limited::new(stream, PROBED).collect().await;
+        Ok(status)
+    };
+    match status.await {
+        Ok(200..=299) => None,
+        Ok(status) => Some(format!("`{path}` answered {status}")),
+        Err(error) => Some(format!("`{path}` failed ({error})")),
+    }
+}
+
+/// What is read of the answer to a probe, in bytes.
+const PROBED: usize = 64 << 10;
+
 pub(crate) fn begin(
     serving: &Serving,
     head: &HttpRequest,

@@ -13,6 +13,7 @@ mod sessions;
 mod ui;
 mod websocket;
 
+pub(crate) use asgi::probe;
 pub(crate) use call::ask;
 pub(crate) use door::Door;
 pub(crate) use front::{About, AboutPackage, Front};

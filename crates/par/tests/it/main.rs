@@ -20,6 +20,7 @@ mod exec_typed;
 mod failing_handlers;
 mod failing_starts;
 mod grpc;
+mod hanging;
 mod logs;
 mod orphans;
 mod outcomes;
