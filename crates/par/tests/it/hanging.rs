@@ -19,7 +19,9 @@ async def block(body):
     time.sleep(600)
 
 def hold(body):
-    ctypes.PyDLL(None).sleep(600)
+    while True:
+        # Whoever asks where it hangs wakes it for a moment.
+        ctypes.PyDLL(None).sleep(600)
 
 def catastrophe(body):
     re.match("(a*)*b", "a" * 64)
@@ -126,7 +128,7 @@ async def app(scope, receive, send):
     global sick
     if scope["type"] != "http":
         return
-    if scope["path"] == "/fall-ill":
+    if scope["path"].endswith("/fall-ill"):
         sick = True
     status = 503 if sick and scope["path"] == "/live" else 200
     await send({"type": "http.response.start", "status": status, "headers": []})
