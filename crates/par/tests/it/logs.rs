@@ -352,6 +352,10 @@ fn conditions_are_put_together_and_mistakes_are_named() {
     ] {
         assert_eq!(messages(&get(&scene, query)), expected, "{query}");
     }
+    for query in ["process_id=", "process_id=speaks,", "process_id=.."] {
+        let answer = scene.http().delete(&format!("/supervisor/logs?{query}"));
+        assert_eq!(answer.expect("an answer").status, 400, "{query}");
+    }
     for query in ["since=soon", "replica=x", "after=-1", "process_id=../x"] {
         let answer = scene.http().get(&format!("/supervisor/logs?{query}"));
         let answer = answer.expect("an answer");
