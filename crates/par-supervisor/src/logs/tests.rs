@@ -52,17 +52,27 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// All that is there to be read now; a gap is `…`.
+/// What comes next, up to a line that says `end`; a gap is `…`.
 async fn read(follower: &mut Follower) -> Vec<String> {
     let mut seen = vec![];
     loop {
-        let next = tokio::time::timeout(Duration::from_millis(500), follower.next());
-        match next.await {
-            Ok(Some(News::Line(entry))) => seen.push(entry.line.message.clone()),
-            Ok(Some(News::Missed)) => seen.push("…".to_owned()),
-            Ok(None) | Err(_) => return seen,
+        let next = tokio::time::timeout(Duration::from_secs(20), follower.next());
+        match next.await.expect("the end comes").expect("the store lives") {
+            News::Line(entry) if entry.line.message == "end" => return seen,
+            News::Line(entry) => seen.push(entry.line.message.clone()),
+            News::Missed => seen.push("…".to_owned()),
         }
     }
+}
+
+/// What a follower reads of all that was written so far, and of a last line of `a`.
+async fn read_all(store: &LogStore, follower: &mut Follower) -> Vec<String> {
+    let end = LogLine {
+        level: Level::Error,
+        ..line(0, "end")
+    };
+    store.add(&agent("a"), end);
+    read(follower).await
 }
 
 #[test]
@@ -269,7 +279,7 @@ async fn a_follower_gets_what_was_and_what_comes_in_the_order_it_came() {
     for (name, message) in [("b", "1"), ("a", "2"), ("b", "3")] {
         store.add(&agent(name), line(0, message));
     }
-    assert_eq!(read(&mut follower).await, ["1", "2", "3"]);
+    assert_eq!(read_all(&store, &mut follower).await, ["1", "2", "3"]);
     let writing = async { store.add(&agent("a"), line(0, "news")) };
     let (news, ()) = tokio::join!(follower.next(), writing);
     assert!(matches!(news, Some(News::Line(entry)) if entry.line.message == "news"));
@@ -288,7 +298,7 @@ async fn a_follower_sees_only_what_it_asked_for() {
         };
         store.add(&agent(name), line);
     }
-    assert_eq!(read(&mut follower).await, ["a Error"]);
+    assert_eq!(read_all(&store, &mut follower).await, ["a Error"]);
 }
 
 #[tokio::test]
@@ -303,7 +313,7 @@ async fn a_follower_that_is_slow_reads_the_files_and_without_them_is_told_of_the
         for number in 0..100 {
             store.add(&agent("a"), line(0, &format!("{number} {long}")));
         }
-        let seen = read(&mut follower).await;
+        let seen = read_all(&store, &mut follower).await;
         if is_kept {
             assert_eq!(seen.len(), 100);
             assert!(
@@ -331,9 +341,9 @@ async fn who_comes_back_in_another_life_goes_on_where_it_was() {
     let store = kept_in(&folder);
     store.add(&agent("b"), line(0, "4"));
     let mut follower = store.resume(of(&[]), last_seen).expect("known");
-    assert_eq!(read(&mut follower).await, ["3", "4"]);
+    assert_eq!(read_all(&store, &mut follower).await, ["3", "4"]);
     store.add(&agent("a"), line(0, "5"));
-    assert_eq!(read(&mut follower).await, ["5"]);
+    assert_eq!(read_all(&store, &mut follower).await, ["5"]);
     assert!(store.resume(of(&[]), u64::MAX - 1).is_none());
 }
 
@@ -349,7 +359,7 @@ async fn lines_that_were_cleared_are_not_missed() {
         .expect("at once")
         .expect("told");
     store.add(&agent("a"), line(0, "after"));
-    assert_eq!(read(&mut follower).await, ["after"]);
+    assert_eq!(read_all(&store, &mut follower).await, ["after"]);
 }
 
 /// What an archive is asked to do.

@@ -1,7 +1,6 @@
 //! Agents that hang are found, say where, and come back; those that are merely busy are left alone.
 
 use std::thread;
-use std::time::Duration;
 
 use par_testkit::{PackageBuilder, wait_for};
 use serde_json::{Value, json};
@@ -123,13 +122,17 @@ fn one_that_is_not_to_be_probed_may_hang_and_a_stop_ends_it() {
 
 const SICK: &str = r#"
 sick = False
+asked = 0
 
 async def app(scope, receive, send):
-    global sick
+    global sick, asked
     if scope["type"] != "http":
         return
     if scope["path"].endswith("/fall-ill"):
         sick = True
+    if scope["path"] == "/live":
+        asked += 1
+        print("asked", asked)
     status = 503 if sick and scope["path"] == "/live" else 200
     await send({"type": "http.response.start", "status": status, "headers": []})
     await send({"type": "http.response.body", "body": b"ok"})
@@ -146,8 +149,8 @@ fn one_whose_own_path_is_wrong_for_too_long_is_ended() {
     asked["liveness_path"] = json!("/live");
     scene.serve(&package, &asked);
     let before = scene.pid("sick", "agent_pid");
-    // Longer than the deadline: as long as it is well, it stays.
-    thread::sleep(Duration::from_millis(1500));
+    // For longer than the deadline: as long as it is well, it stays.
+    scene.wait_for_log("sick", "asked 8");
     assert_eq!(scene.pid("sick", "agent_pid"), before);
     let answer = scene
         .http()
