@@ -73,6 +73,9 @@ class EventLoop:
                 return _loop_of_main_thread()
         return new_event_loop()
 
+    def is_started(self) -> bool:
+        return self._started
+
     def in_progress(self) -> int:
         return len(self._unended) + len(self._answers)
 

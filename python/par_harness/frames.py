@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-LOAD, READY, CALL, HTTP, CHUNK, RESULT, ERROR, CANCEL, CREDIT, OUTBOUND, LOG, STOP, SERVES = range(1, 14)
+LOAD, READY, CALL, HTTP, CHUNK, RESULT, ERROR, CANCEL, CREDIT, OUTBOUND, LOG, STOP, SERVES, PING, PONG = range(1, 16)
 
 HEADER = Struct(">IIB")
 HEADER_SIZE = HEADER.size

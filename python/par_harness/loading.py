@@ -28,6 +28,7 @@ class Load:
         self.a2a_service: str | None = fields.get("a2a_service")
         self.own_grpc_socket: str | None = fields.get("own_grpc_socket")
         self.grpc_door: str | None = fields.get("grpc_door")
+        self.mark: str | None = fields.get("mark")
 
 
 # What a package has to ask for when it imports what is not there; its name on PyPI is not that of its module.

@@ -33,8 +33,9 @@ def _duplicate_high(fd: int) -> int:
 def settle() -> None:
     """Gives the agent's code the interpreter that it would find in a program of its own."""
     import builtins
+    import faulthandler
     import threading  # noqa: F401 – before 3.13, the thread that imports it first is taken for the main one
-    from _signal import SIGINT, signal  # type: ignore[import-not-found]  # `signal` itself imports enum machinery
+    from _signal import SIGINT, SIGUSR2, signal  # type: ignore[import-not-found]  # `signal` itself imports enum machinery
     from types import ModuleType
 
     from _sitebuiltins import Quitter
@@ -46,6 +47,8 @@ def settle() -> None:
         setattr(builtins, name, Quitter(name, "Ctrl-D (i.e. EOF)"))
     # Ctrl-C in the terminal is the worker's business; it ends us with `stop`. Not ignored: children would inherit that.
     signal(SIGINT, lambda _signal, _frame: None)
+    # How the worker asks where an agent hangs; it needs no interpreter, so it works when nothing else does.
+    faulthandler.register(SIGUSR2, file=2, all_threads=True)
     sys.argv = [""]
     # Threads that compute give up the interpreter after a millisecond, so that none can hold up the reading.
     sys.setswitchinterval(0.001)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from par_harness import outbound
+from par_harness import outbound, output
 from par_harness.failures import detail_of, traceback_of
 
 TYPE_CHECKING = False
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _parents_streams: list[Any] = []
 
 
-def become_program(main: Callable[..., Any], request: int, output: int, verdict: int, relay: Relay) -> NoReturn:
+def become_program(main: Callable[..., Any], request: int, answer: int, verdict: int, relay: Relay) -> NoReturn:
     code = 1
     try:
         os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        _take_streams(request, output)
+        _take_streams(request, answer)
         outbound.carrier = relay
         code = _run(main, verdict)
     finally:
@@ -32,17 +32,15 @@ def become_program(main: Callable[..., Any], request: int, output: int, verdict:
         os._exit(code)
 
 
-def _take_streams(request: int, output: int) -> None:
+def _take_streams(request: int, answer: int) -> None:
     os.dup2(request, 0)
-    os.dup2(output, 1)
+    os.dup2(answer, 1)
     _parents_streams.extend((sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__))
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = open(  # type: ignore[misc]
         1, "w", encoding="utf-8", errors="surrogateescape", closefd=False
     )
-    sys.stderr = sys.__stderr__ = open(  # type: ignore[misc]
-        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
+    sys.stderr = sys.__stderr__ = output.standard_error()  # type: ignore[misc]
 
 
 def _run(main: Callable[..., Any], verdict: int) -> int:

@@ -7,7 +7,7 @@ from par_harness.actions import add_actions
 from par_harness.adapters import is_async, load_agent
 from par_harness.calls import Calls
 from par_harness.event_loop import EventLoop
-from par_harness.frames import CANCEL, CHUNK, CREDIT, ERROR, HTTP, OUTBOUND_BIT, READY, RESULT, STOP, credit_of
+from par_harness.frames import CANCEL, CHUNK, CREDIT, ERROR, HTTP, OUTBOUND_BIT, PING, PONG, READY, RESULT, STOP, credit_of
 from par_harness.loading import make_importable
 from par_harness.outbound import Outbound
 from par_harness.readers import Readers
@@ -126,8 +126,17 @@ class Runtime:
             self._outbound.on_answer(id, kind, body)
         elif kind == CANCEL:
             self._cancel(id)
+        elif kind == PING:
+            self._answer_ping(body)
         elif kind == STOP:
             self._stopping.begin()
+
+    def _answer_ping(self, body: bytes) -> None:
+        """Where a loop runs, it has to have a turn first: one that is blocked hangs, a thread that is busy does not."""
+        if self._loop.is_started():
+            self._loop.post(self._channel.send_frame, 0, PONG, body)
+        else:
+            self._channel.send_frame(0, PONG, body)
 
     def _cancel(self, id: int) -> None:
         """Whoever has the call answers it once nothing of it runs; if nobody has it, the loop says so."""

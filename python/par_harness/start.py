@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from par_harness import failures, process
+from par_harness import failures, output, process
 from par_harness.channel import Channel
 from par_harness.frames import LOAD
 from par_harness.loading import Load, LoadFailure
@@ -23,8 +23,11 @@ def run() -> None:
     if first is None or first[0] != LOAD:
         failures.log("par_harness: the channel ended before it said what to load\n")
         os._exit(1)
+    load = Load(decode(first[2].decode()))
+    if load.mark is not None:
+        output.mark(load.mark)
     try:
-        Runtime(channel, Load(decode(first[2].decode()))).run()
+        Runtime(channel, load).run()
     except LoadFailure as error:
         _refuse(channel, error)
     except Exception as error:

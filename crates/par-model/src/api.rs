@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use utoipa::ToSchema;
 
+use crate::control::Liveness;
 use crate::event::Event;
 use crate::log::{Level, Stream};
 use crate::{ProcessState, RestartMode};
@@ -65,6 +67,61 @@ pub struct SpawnOptions {
     /// Stopped when it has been frozen for this long: 600, unless it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_stop_seconds: Option<f64>,
+    /// Between two probes whether the agent still answers; 10 unless said otherwise, 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_interval_seconds: Option<f64>,
+    /// An agent that does not answer a probe for so long is ended, and started again as after a crash; 30 unless said
+    /// otherwise, 0 for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_deadline_seconds: Option<f64>,
+    /// A path of the agent's own HTTP application that has to answer 2xx, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_path: Option<String>,
+}
+
+impl SpawnOptions {
+    /// How the agent is probed, or which field is wrong.
+    pub fn liveness(&self) -> Result<Liveness, String> {
+        let usual = Liveness::default();
+        Ok(Liveness {
+            interval: probe_time(
+                "liveness_interval_seconds",
+                self.liveness_interval_seconds,
+                usual.interval,
+            )?,
+            deadline: probe_time(
+                "liveness_deadline_seconds",
+                self.liveness_deadline_seconds,
+                usual.deadline,
+            )?,
+            path: self.liveness_path.as_deref().map(probe_path).transpose()?,
+        })
+    }
+}
+
+/// So short that a busy machine could not hold it makes no sense, nor does so long that nobody would wait for it.
+fn probe_time(field: &str, given: Option<f64>, usual: Duration) -> Result<Duration, String> {
+    let Some(seconds) = given else {
+        return Ok(usual);
+    };
+    if seconds != 0.0 && !(0.1..=86_400.0).contains(&seconds) {
+        return Err(format!(
+            "{field}: {seconds} is neither 0 nor between 0.1 and 86400"
+        ));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+fn probe_path(path: &str) -> Result<String, String> {
+    let is_path = path.starts_with('/')
+        && path.len() <= 1024
+        && path
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let shown: String = path.escape_debug().take(80).collect();
+    is_path
+        .then(|| path.to_owned())
+        .ok_or_else(|| format!("liveness_path: `{shown}` is no path such as /live"))
 }
 
 /// The field `options` of `POST /supervisor/deploy`; the field `file` with the package's bytes follows it.
@@ -343,6 +400,9 @@ pub struct RuntimeHealth {
 pub struct Logs {
     pub logs: Vec<LogRecord>,
     pub count: usize,
+    /// What people should know of this answer, such as that older lines were not looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -353,11 +413,21 @@ pub struct LogRecord {
     pub level: Level,
     pub message: String,
     pub extra: LogExtra,
+    /// Grows from line to line of all agents, also from one life of the supervisor to the next: who follows goes on
+    /// after it. None for what is no line of an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LogExtra {
     pub stream: Stream,
+    /// The incarnation that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<u64>,
+    /// The call that wrote it, as its caller was told in `x-request-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
 }
 
 /// `GET /supervisor/events`, newest first

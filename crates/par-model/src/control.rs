@@ -54,6 +54,35 @@ pub struct WorkerSpec {
     pub memory_limit: Option<u64>,
     pub limits: CallLimits,
     pub sessions: SessionLimits,
+    #[serde(default)]
+    pub liveness: Liveness,
+}
+
+/// How the worker finds out that its agent hangs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Liveness {
+    /// Between two probes; none are made when it, or the deadline, is 0.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub deadline: Duration,
+    /// A path of the agent's own that has to answer 2xx, too.
+    pub path: Option<String>,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            deadline: Duration::from_secs(30),
+            path: None,
+        }
+    }
+}
+
+impl Liveness {
+    pub fn is_on(&self) -> bool {
+        !self.interval.is_zero() && !self.deadline.is_zero()
+    }
 }
 
 /// Folders of the state directory that a worker uses.
@@ -192,6 +221,12 @@ pub enum EndCause {
         signal: i32,
         name: String,
     },
+    /// It did not answer for so long, or what it said all the time was wrong.
+    Hung {
+        after: Duration,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        said: Option<String>,
+    },
     /// The worker was asked to end, and did.
     Asked,
     /// A later release took its place before it answered.
@@ -218,6 +253,13 @@ impl std::fmt::Display for EndCause {
             Self::StartTimedOut { after } => write!(f, "not ready within {after:?}"),
             Self::Exit { code } => write!(f, "exited with code {code}"),
             Self::Signal { name, .. } => write!(f, "ended by {name}"),
+            Self::Hung { after, said: None } => {
+                write!(f, "did not answer a liveness probe within {after:?}")
+            }
+            Self::Hung {
+                after,
+                said: Some(said),
+            } => write!(f, "{said} for {after:?}"),
             Self::Asked => write!(f, "stopped"),
             Self::Superseded => write!(f, "a later release took its place before it answered"),
             Self::Abandoned => write!(f, "let go before it took the calls"),

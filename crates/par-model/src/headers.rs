@@ -2,6 +2,9 @@
 
 /// Asks for another deadline than the agent's own: seconds, decimals allowed.
 pub const REQUEST_TIMEOUT: &str = "x-request-timeout";
+/// The name of one call: what its caller says, else what the worker makes up. Each answer tells it, and lines of the log
+/// that the call wrote have it.
+pub const REQUEST_ID: &str = "x-request-id";
 /// The agent that calls, set by the supervisor from the channel on which the call came.
 pub const CALLER: &str = "x-par-caller";
 /// How many agents have called each other for this call.

@@ -1,7 +1,12 @@
 //! Lines that agents write, and how loud they are.
 
+mod levels;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::ReplicaId;
+pub use levels::Levels;
 
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
@@ -31,6 +36,12 @@ pub struct LogLine {
     pub at_ms: u64,
     pub stream: Stream,
     pub level: Level,
+    /// Whose it is; the supervisor knows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
+    /// The call that wrote it, where that can be known: what its caller was told as `x-request-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
     pub message: String,
 }
 
@@ -48,42 +59,5 @@ impl std::str::FromStr for Level {
                 "`{word}` is no level: debug, info, warning, error or critical"
             )),
         }
-    }
-}
-
-impl Level {
-    /// The level that a line names near its beginning (`ERROR:root:…`, `[12:00] [WARNING] …`), else what its
-    /// stream suggests: standard error is an error, standard output is information.
-    pub fn of_line(stream: Stream, line: &str) -> Self {
-        let words = line
-            .split(|c: char| !c.is_ascii_alphabetic())
-            .filter(|word| word.len() >= 4 && word.bytes().all(|b| b.is_ascii_uppercase()));
-        words
-            .take(2)
-            .find_map(|word| word.parse().ok())
-            .unwrap_or(match stream {
-                Stream::Stderr => Self::Error,
-                Stream::Stdout | Stream::Worker => Self::Info,
-            })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_as_loud_as_it_says() {
-        for (line, level) in [
-            ("ERROR:root:no", Level::Error),
-            ("[2026-01-01 10:00] [WARNING] low", Level::Warning),
-            ("INFO:     started", Level::Info),
-            ("DEBUG x", Level::Debug),
-            ("Traceback (most recent call last):", Level::Error),
-            ("an Error in prose", Level::Error),
-        ] {
-            assert_eq!(Level::of_line(Stream::Stderr, line), level, "{line}");
-        }
-        assert_eq!(Level::of_line(Stream::Stdout, "plain"), Level::Info);
     }
 }

@@ -23,6 +23,8 @@
 //! | `log`      | –                                                | JSON [`crate::harness::Log`] |
 //! | `stop`     | finish, clean up, exit with code 0               | – |
 //! | `serves`   | –                                                | JSON [`crate::harness::Serves`], whenever it changes |
+//! | `ping`     | a few bytes                                      | – |
+//! | `pong`     | –                                                | the same bytes, as soon as the frame was read; where an event loop runs, once that has had a turn too |
 //!
 //! The agent answers every `cancel` of a call with one `result` or `error`, once nothing of that call runs any more: a
 //! thread in a system call, clean-up in a coroutine or an application that has not noticed yet all keep it waiting.
@@ -71,13 +73,15 @@ pub enum Kind {
     Log = 11,
     Stop = 12,
     Serves = 13,
+    Ping = 14,
+    Pong = 15,
 }
 
 impl TryFrom<u8> for Kind {
     type Error = FrameError;
 
     fn try_from(byte: u8) -> Result<Self, FrameError> {
-        const KINDS: [Kind; 13] = [
+        const KINDS: [Kind; 15] = [
             Kind::Load,
             Kind::Ready,
             Kind::Call,
@@ -91,6 +95,8 @@ impl TryFrom<u8> for Kind {
             Kind::Log,
             Kind::Stop,
             Kind::Serves,
+            Kind::Ping,
+            Kind::Pong,
         ];
         usize::from(byte)
             .checked_sub(1)
@@ -209,12 +215,12 @@ mod tests {
     fn any_frame() -> impl Strategy<Value = Frame> {
         (
             any::<u32>(),
-            1_u8..=13,
+            1_u8..=15,
             prop::collection::vec(any::<u8>(), 0..300),
         )
             .prop_map(|(id, kind, body)| Frame {
                 id,
-                kind: Kind::try_from(kind).expect("1 to 13 are kinds"),
+                kind: Kind::try_from(kind).expect("1 to 15 are kinds"),
                 body: body.into(),
             })
     }

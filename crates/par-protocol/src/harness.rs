@@ -29,7 +29,18 @@ pub struct Load {
     pub concurrency: u32,
     /// Where compiled Python goes.
     pub bytecode: PathBuf,
+    /// What the harness writes around that which a call printed: see [`output_mark`].
+    pub mark: String,
 }
+
+/// In what the agent prints, the text from this mark on was printed by `call`, to the next mark; 0 is nobody in particular.
+/// Whoever does not know `mark`, such as a program that the agent starts, cannot write in the name of a call by accident.
+pub fn output_mark(mark: &str, call: u32) -> String {
+    format!("{MARK_BEGIN}{mark}:{call}{MARK_END}")
+}
+
+pub const MARK_BEGIN: char = '\u{1e}';
+pub const MARK_END: char = '\u{1f}';
 
 /// An export: its own handler, or the entrypoint with `action` when it has none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

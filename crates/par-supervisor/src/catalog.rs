@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use par_lifecycle::{Deployment, Release};
 use par_model::api::SpawnOptions;
+use par_model::control::Liveness;
 use par_model::{AgentId, PackageDigest, RestartPolicy};
 use par_store::Secrets;
 
@@ -86,6 +87,11 @@ impl Made {
                 .unwrap_or(usual.most_in_period),
             period: seconds(options.restart_period_seconds, usual.period),
         }
+    }
+
+    pub(crate) fn liveness(&self) -> Liveness {
+        // Whoever deploys is told of what is wrong.
+        self.options.liveness().unwrap_or_default()
     }
 
     /// What was asked for and holds less than one may think, or not at all.

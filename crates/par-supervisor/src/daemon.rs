@@ -169,7 +169,7 @@ impl Daemon {
         let (messages, mailbox) = mpsc::channel(WAITING_MESSAGES);
         let (wakes_in, wakes) = mpsc::unbounded_channel();
         let (snapshots_in, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-        let logs = Arc::new(LogStore::default());
+        let logs = LogStore::open(&state.logs(), settings.logs);
         let control = Control::new(
             messages.clone(),
             snapshots,
@@ -255,6 +255,7 @@ impl Daemon {
                 if let Err(reason) = control.keeper.close().await {
                     warn!(%reason, "the state file was not closed in order");
                 }
+                control.logs.close();
             }
             End::HandedOver(successor) => {
                 let patience = settings.upgrade_drain_timeout;
@@ -353,6 +354,7 @@ impl House {
         public: &TcpListener,
     ) -> Result<(), String> {
         self.events.written(LAST_EVENTS).await;
+        self.control.logs.written().await;
         self.keeper.close().await?;
         let words = |error: io::Error| format!("the new process does not serve: {error}");
         successor

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use par_model::log::{Level, LogLine, Stream};
+use par_model::log::Level;
 use par_model::{AgentId, ReplicaId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -15,10 +15,9 @@ use tracing::warn;
 
 use crate::adoption::Found;
 use crate::catalog::Made;
-use crate::events::now_ms;
 use crate::gone::Gone;
 use crate::incarnation::Incarnation;
-use crate::logs::LogStore;
+use crate::logs::{LogStore, line_of_ours};
 use crate::message::Message;
 use crate::orders::{self, Order, Orders};
 use crate::state::StateFolder;
@@ -133,7 +132,8 @@ impl Effects {
             Ok(gone) => self.delete(gone),
             Err(error) => warn!(%agent, %error, "failed to remove the folder of an agent"),
         }
-        self.ground.logs.clear(Some(agent));
+        // Nobody waits until the files are gone: nothing is written to them any more.
+        drop(self.ground.logs.clear(Some(agent)));
     }
 
     /// Goes on with what an earlier life did not get to delete.
@@ -153,15 +153,5 @@ impl Effects {
                 }
             });
         }
-    }
-}
-
-/// A line in an agent's log that the agent did not write.
-pub(crate) fn line_of_ours(level: Level, message: String) -> LogLine {
-    LogLine {
-        at_ms: now_ms(),
-        stream: Stream::Worker,
-        level,
-        message,
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use par_lifecycle::Event;
 use par_model::control::{EndCause, MAX_LINE, Report, Secret, WorkerSpec};
-use par_model::log::Level;
+use par_model::log::{Level, LogLine};
 use par_sandbox::{Birth, Target};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -24,7 +24,8 @@ use tracing::{debug, info, warn};
 use crate::adoption::Found;
 use crate::catalog::Made;
 use crate::chain;
-use crate::effects::{Ground, Place, line_of_ours};
+use crate::effects::{Ground, Place};
+use crate::logs::line_of_ours;
 use crate::message::Message;
 use crate::orders::{self, PING_EVERY};
 use crate::{ports, secret};
@@ -288,15 +289,20 @@ impl Incarnation {
             Report::Quiet => self.tell(Event::Quiet(replica)).await,
             Report::Busy => self.tell(Event::Busy(replica)).await,
             Report::Sessions { any } => self.tell(Event::Sessions { replica, any }).await,
-            Report::Log { line } => self.ground.logs.add(&self.made.agent, line),
+            Report::Log { line } => self.log(line),
             Report::LogsDropped { lines } => {
                 let message =
                     format!("{lines} lines were dropped: they came faster than they can be kept");
-                let line = line_of_ours(Level::Warning, message);
-                self.ground.logs.add(&self.made.agent, line);
+                self.log(line_of_ours(Level::Warning, message));
             }
             Report::Pong | Report::Resumed(_) | Report::Ending { .. } => {}
         }
+    }
+
+    fn log(&self, line: LogLine) {
+        let replica = Some(self.place.replica);
+        let line = LogLine { replica, ..line };
+        self.ground.logs.add(&self.made.agent, line);
     }
 
     async fn tell(&self, event: Event) {
@@ -333,6 +339,7 @@ impl Incarnation {
             memory_limit: made.memory_limit(),
             limits: ground.limits,
             sessions: self.ground.sessions,
+            liveness: made.liveness(),
         }
     }
 }

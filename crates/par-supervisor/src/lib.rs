@@ -38,5 +38,6 @@ mod wishes;
 pub use config::{FileAgent, Given, Mistakes, Settings};
 pub use daemon::{Announcement, StartError, run};
 pub use events::webhooks::{Secret, Target, Webhook};
+pub use logs::LogSettings;
 
 pub(crate) use par_model::failure::chain;

@@ -1,166 +1,247 @@
-//! The last lines of every agent, in memory, and whoever follows them.
+//! What agents write: the newest lines in memory, for those who follow them, and all of them in files that outlive us.
+//!
+//! ```text
+//! a worker ── add ──▶ rings ──▶ followers
+//!                └──▶ keeper (a thread) ──▶ archive: <state>/logs/<agent>/…        search: rings, then files
+//! ```
 
+mod archive;
+mod filter;
 mod follower;
+mod keeper;
+mod numbers;
+mod rings;
+mod search;
+mod segments;
+mod settings;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use par_model::AgentId;
 use par_model::api::{LogExtra, LogRecord};
-use par_model::log::{Level, LogLine};
-use tokio::sync::watch;
+use par_model::log::{Level, LogLine, Stream};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tracing::warn;
 
+pub(crate) use filter::Filter;
 pub(crate) use follower::{Follower, News};
+use keeper::Keeper;
+use numbers::Numbers;
+use rings::Rings;
+pub(crate) use search::Found;
+use search::Search;
+pub use settings::LogSettings;
 
-/// Bytes of messages that are kept of one agent.
-const KEPT_BYTES: usize = 2 << 20;
-const KEPT_LINES: usize = 10_000;
+/// Searches at one time: each may read much.
+const SEARCHES: usize = 4;
+/// How long a search waits for lines on their way to the disk.
+const LONGEST_SYNC: Duration = Duration::from_secs(2);
 
-#[derive(Default)]
 pub(crate) struct LogStore {
-    rings: Mutex<BTreeMap<AgentId, Ring>>,
-    /// Lines that ever came, of all agents.
-    count: AtomicU64,
+    rings: Mutex<Rings>,
     news: watch::Sender<()>,
+    searches: Semaphore,
+    /// None when lines are in memory only.
+    kept: Option<Kept>,
 }
 
+struct Kept {
+    root: PathBuf,
+    keeper: Keeper,
+}
+
+#[derive(Debug)]
 pub(crate) struct Entry {
-    /// Grows from line to line, whoever wrote it.
-    number: u64,
+    /// Grows from line to line, whoever wrote it, and from life to life.
+    pub(crate) number: u64,
     pub(crate) agent: AgentId,
     pub(crate) line: LogLine,
 }
 
-/// The lines of one agent. They are counted from `begin` on; those before [`Ring::first`] are gone.
-struct Ring {
-    begin: u64,
-    gone: u64,
-    entries: VecDeque<Arc<Entry>>,
-    bytes: usize,
-}
-
-/// Which lines are meant.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Filter {
-    pub(crate) agent: Option<AgentId>,
-    /// Exactly this level.
-    pub(crate) level: Option<Level>,
-}
-
-impl Filter {
-    pub(crate) fn takes(&self, entry: &Entry) -> bool {
-        self.means(&entry.agent) && self.level.is_none_or(|level| level == entry.line.level)
-    }
-
-    fn means(&self, agent: &AgentId) -> bool {
-        self.agent.as_ref().is_none_or(|meant| meant == agent)
+impl Default for LogStore {
+    fn default() -> Self {
+        Self::new(1, None)
     }
 }
 
 impl LogStore {
+    /// Lines are kept in files below `root`. If that cannot be, they are in memory, and the log and every answer say so.
+    pub(crate) fn open(root: &Path, settings: LogSettings) -> Arc<Self> {
+        // If that fails, the keeper says so.
+        let _said_later = segments::private_folder(root);
+        let (numbers, first) = Numbers::open(root);
+        Arc::new_cyclic(|store: &Weak<Self>| {
+            let store = Weak::clone(store);
+            let confess = move |agent: &AgentId, lines, reason: &str| {
+                if let Some(store) = store.upgrade() {
+                    let message =
+                        format!("{lines} lines before this one are not kept on disk: {reason}");
+                    store.add(agent, line_of_ours(Level::Warning, message));
+                }
+            };
+            let keeper = Keeper::start(root, settings, numbers, Box::new(confess))
+                .inspect_err(|error| warn!(%error, "logs are in memory only"));
+            let kept = keeper.ok().map(|keeper| Kept {
+                root: root.to_owned(),
+                keeper,
+            });
+            Self::new(first, kept)
+        })
+    }
+
+    fn new(first: u64, kept: Option<Kept>) -> Self {
+        Self {
+            rings: Mutex::new(Rings::from(first)),
+            news: watch::Sender::default(),
+            searches: Semaphore::new(SEARCHES),
+            kept,
+        }
+    }
+
     pub(crate) fn add(&self, agent: &AgentId, line: LogLine) {
-        let mut rings = self.rings();
-        let number = self.count.fetch_add(1, Ordering::Relaxed); // Ordered by the lock.
-        let ring = rings
-            .entry(agent.clone())
-            // Whatever was counted for this agent before was less.
-            .or_insert_with(|| Ring::new(number));
-        ring.add(Arc::new(Entry {
-            number,
-            agent: agent.clone(),
-            line,
-        }));
-        drop(rings);
+        {
+            // Handed over under the lock: lines reach the files in the order of their numbers.
+            let mut rings = self.rings();
+            let entry = rings.add(agent, line);
+            if let Some(kept) = &self.kept {
+                kept.keeper.keep(&entry);
+            }
+        }
         self.news.send_replace(());
     }
 
-    /// The newest `limit` lines that are meant, newest first.
-    pub(crate) fn newest(&self, filter: &Filter, limit: usize) -> Vec<Arc<Entry>> {
-        newest(&self.rings(), filter, limit)
+    /// The newest `limit` lines that are meant and have a number above `after`.
+    pub(crate) async fn find(self: &Arc<Self>, filter: Filter, after: u64, limit: usize) -> Found {
+        let _turn = self.searches.acquire().await;
+        let store = Arc::clone(self);
+        let searched = tokio::task::spawn_blocking(move || store.search(&filter, after, limit));
+        match searched.await {
+            Ok(found) => found,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    fn search(&self, filter: &Filter, after: u64, limit: usize) -> Found {
+        let (sources, position) = {
+            let on_disk = self.agents_on_disk(filter);
+            self.rings().sources(filter, after, limit, on_disk)
+        };
+        let search = Search {
+            filter,
+            after,
+            limit,
+            root: self.kept.as_ref().map(|kept| kept.root.as_path()),
+            sync: &|| self.sync(),
+        };
+        search.run(sources, position)
     }
 
     /// The newest lines, oldest first, and whoever reads all that follow them.
-    pub(crate) fn follow(
+    pub(crate) async fn follow(
         self: &Arc<Self>,
         filter: Filter,
         limit: usize,
     ) -> (Vec<Arc<Entry>>, Follower) {
-        // Under one lock: nothing is missed between them, and nothing seen twice.
-        let rings = self.rings();
-        let mut entries = newest(&rings, &filter, limit);
+        let found = self.find(filter.clone(), 0, limit).await;
+        let mut entries = found.entries;
         entries.reverse();
-        (entries, Follower::new(Arc::clone(self), filter, &rings))
+        let follower = Follower::new(Arc::clone(self), filter, found.position, false);
+        (entries, follower)
     }
 
-    /// Forgets the lines of one agent, or of all.
-    pub(crate) fn clear(&self, agent: Option<&AgentId>) {
-        match agent {
-            Some(agent) => drop(self.rings().remove(agent)),
-            None => self.rings().clear(),
+    /// Whoever goes on after the line of that number; None when there never was such a line.
+    pub(crate) fn resume(self: &Arc<Self>, filter: Filter, after: u64) -> Option<Follower> {
+        let is_known = after <= self.rings().position();
+        is_known.then(|| Follower::new(Arc::clone(self), filter, after, true))
+    }
+
+    /// Forgets the lines of one agent, or of all. Told when their files are gone too.
+    pub(crate) fn clear(&self, agent: Option<&AgentId>) -> oneshot::Receiver<()> {
+        let mut rings = self.rings();
+        rings.clear(agent);
+        match &self.kept {
+            Some(kept) => kept.keeper.clear(agent),
+            None => {
+                let (done, cleared) = oneshot::channel();
+                let _we_hold_the_other_end = done.send(());
+                cleared
+            }
         }
     }
 
-    fn rings(&self) -> MutexGuard<'_, BTreeMap<AgentId, Ring>> {
-        // A ring is whole after every step: a thread that panicked left nothing half done.
+    /// Why lines are in memory only, if they are.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        match &self.kept {
+            Some(kept) => kept.keeper.trouble(),
+            None => Some("they are in memory only".to_owned()),
+        }
+    }
+
+    /// Writes what is left. Lines that come later are in memory only.
+    pub(crate) fn close(&self) {
+        if let Some(kept) = &self.kept {
+            kept.keeper.close();
+        }
+    }
+
+    /// The next lines in memory that are meant, and how far that is; None when memory does not reach back so far.
+    fn after(&self, position: u64, filter: &Filter) -> Option<(Vec<Arc<Entry>>, u64)> {
+        self.rings().after(position, filter)
+    }
+
+    /// Whether lines after that one are neither in memory nor in files.
+    fn has_lost_after(&self, position: u64, filter: &Filter) -> bool {
+        self.trouble().is_some() && self.rings().after(position, filter).is_none()
+    }
+
+    /// Whether there are lines of this agent in files.
+    pub(crate) fn has(&self, agent: &AgentId) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| kept.root.join(agent.as_str()).is_dir())
+    }
+
+    fn agents_on_disk(&self, filter: &Filter) -> Vec<AgentId> {
+        match &self.kept {
+            Some(_) if !filter.agents.is_empty() => filter.agents.iter().cloned().collect(),
+            Some(kept) => segments::agents(&kept.root).unwrap_or_else(|error| {
+                warn!(%error, "failed to look for logs");
+                vec![]
+            }),
+            None => vec![],
+        }
+    }
+
+    /// Ends when everything that was said so far is in files.
+    pub(crate) async fn written(self: &Arc<Self>) {
+        let store = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || store.sync()).await {
+            warn!(%error, "lines may be missing from the files");
+        }
+    }
+
+    fn sync(&self) {
+        let Some(kept) = &self.kept else { return };
+        // What is not there after that is missing, as it would be had one asked a little earlier.
+        let _in_time = kept.keeper.sync().recv_timeout(LONGEST_SYNC);
+    }
+
+    fn rings(&self) -> MutexGuard<'_, Rings> {
+        // Rings are whole after every step: a thread that panicked left nothing half done.
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn newest(rings: &BTreeMap<AgentId, Ring>, filter: &Filter, limit: usize) -> Vec<Arc<Entry>> {
-    let mut found: Vec<Arc<Entry>> = rings
-        .values()
-        .flat_map(|ring| {
-            ring.entries
-                .iter()
-                .rev()
-                .filter(|entry| filter.takes(entry))
-                .take(limit)
-                .cloned()
-        })
-        .collect();
-    found.sort_by_key(|entry| Reverse(entry.line.at_ms)); // Stable: lines of one moment keep their order.
-    found.truncate(limit);
-    found
-}
-
-impl Ring {
-    fn new(begin: u64) -> Self {
-        Self {
-            begin,
-            gone: 0,
-            entries: VecDeque::new(),
-            bytes: 0,
-        }
-    }
-
-    /// Where the oldest line is that is still there.
-    fn first(&self) -> u64 {
-        self.begin + self.gone
-    }
-
-    /// Where the next line will be.
-    fn end(&self) -> u64 {
-        self.first() + self.entries.len() as u64
-    }
-
-    fn get(&self, place: u64) -> Option<&Arc<Entry>> {
-        let index = place.checked_sub(self.first())?;
-        self.entries.get(usize::try_from(index).ok()?)
-    }
-
-    fn add(&mut self, entry: Arc<Entry>) {
-        self.bytes += entry.line.message.len();
-        self.entries.push_back(entry);
-        while self.bytes > KEPT_BYTES || self.entries.len() > KEPT_LINES {
-            let Some(oldest) = self.entries.pop_front() else {
-                break;
-            };
-            self.bytes -= oldest.line.message.len();
-            self.gone += 1;
-        }
+/// A line in an agent's log that the agent did not write.
+pub(crate) fn line_of_ours(level: Level, message: String) -> LogLine {
+    LogLine {
+        at_ms: archive::milliseconds(SystemTime::now()),
+        stream: Stream::Worker,
+        level,
+        replica: None,
+        call: None,
+        message,
     }
 }
 
@@ -174,62 +255,13 @@ impl Entry {
             message: self.line.message.clone(),
             extra: LogExtra {
                 stream: self.line.stream,
+                replica: self.line.replica.map(|replica| replica.0),
+                call: self.line.call.clone(),
             },
+            id: Some(self.number),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use par_model::log::Stream;
-
-    fn agent(name: &str) -> AgentId {
-        name.parse().expect("a valid id")
-    }
-
-    fn line(at_ms: u64, message: &str) -> LogLine {
-        LogLine {
-            at_ms,
-            stream: Stream::Stdout,
-            level: Level::Info,
-            message: message.to_owned(),
-        }
-    }
-
-    fn messages(entries: &[Arc<Entry>]) -> Vec<&str> {
-        entries
-            .iter()
-            .map(|entry| entry.line.message.as_str())
-            .collect()
-    }
-
-    #[test]
-    fn the_newest_lines_of_all_agents_come_first() {
-        let store = LogStore::default();
-        store.add(&agent("a"), line(1, "first"));
-        store.add(&agent("b"), line(2, "second"));
-        store.add(&agent("a"), line(3, "third"));
-        assert_eq!(
-            messages(&store.newest(&Filter::default(), 2)),
-            ["third", "second"]
-        );
-        let of_b = Filter {
-            agent: Some(agent("b")),
-            level: None,
-        };
-        assert_eq!(messages(&store.newest(&of_b, 9)), ["second"]);
-    }
-
-    #[test]
-    fn memory_for_lines_is_bounded() {
-        let store = LogStore::default();
-        let long = "x".repeat(64 << 10);
-        for at in 0..200 {
-            store.add(&agent("a"), line(at, &long));
-        }
-        let kept = store.newest(&Filter::default(), usize::MAX);
-        assert_eq!(kept.len(), KEPT_BYTES / long.len());
-        assert_eq!(kept[0].line.at_ms, 199);
-    }
-}
+mod tests;

@@ -63,6 +63,7 @@ impl StateFolder {
             "python",
             "agents",
             "uploads",
+            "logs",
             "run",
         ] {
             private_folder(&root.join(folder)).map_err(failed)?;
@@ -108,6 +109,11 @@ impl StateFolder {
 
     pub(crate) fn packages(&self) -> PathBuf {
         self.root.join("packages")
+    }
+
+    /// What agents wrote.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
     }
 
     pub(crate) fn uploads(&self) -> PathBuf {

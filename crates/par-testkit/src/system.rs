@@ -25,6 +25,7 @@ pub struct SystemBuilder {
     arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     state: Option<PathBuf>,
+    port: u16,
 }
 
 /// A running `par up` on a free port, with a state folder and agent ports of its own.
@@ -74,6 +75,13 @@ impl SystemBuilder {
     #[must_use]
     pub fn state(mut self, folder: &Path) -> Self {
         self.state = Some(folder.to_owned());
+        self
+    }
+
+    /// A port that the next system can have too; without one, any that is free.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
         self
     }
 
@@ -137,7 +145,7 @@ impl SystemBuilder {
                 "up",
                 "--json",
                 "--port",
-                "0",
+                &self.port.to_string(),
                 "--agent-ports",
                 &ports.argument(),
             ])
@@ -165,6 +173,7 @@ impl System {
             arguments: vec![],
             variables: vec![],
             state: None,
+            port: 0,
         }
     }
 

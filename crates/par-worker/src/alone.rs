@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use par_model::control::{CallLimits, EndCause, Folders, Report, Secret, WorkerSpec};
+use par_model::control::{CallLimits, EndCause, Folders, Liveness, Report, Secret, WorkerSpec};
 use par_model::log::LogLine;
 use par_model::{AgentId, ReplicaId, SessionLimits};
 use par_package::{Limits, Store};
@@ -160,6 +160,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         memory_limit: None,
         limits: CallLimits::default(),
         sessions: SessionLimits::default(),
+        liveness: Liveness::default(),
         agent,
     })
 }

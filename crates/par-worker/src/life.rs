@@ -24,15 +24,18 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+use crate::agent::channel::Channel;
 use crate::agent::errands::{Errands, log_frame};
+use crate::agent::liveness::Pulse;
 use crate::agent::load::load_of;
+use crate::agent::logs::Output;
 use crate::agent::outbound::Supervisor;
 use crate::agent::process::{self, Agent, Launch, worker_failed};
 use crate::agent::sockets::Sockets;
-use crate::ending::{Ending, Word};
+use crate::ending::{Ending, Told, Word};
 use crate::fate::Fate;
 use crate::grpc::{Outward, Own};
-use crate::http::{About, AboutPackage, Front, Listeners, Server, Ui};
+use crate::http::{About, AboutPackage, Front, Listeners, Server, Ui, probe};
 use crate::idle::Idle;
 use crate::prepare::{Prepared, prepare};
 use crate::reports::Reporter;
@@ -46,6 +49,10 @@ const GOODBYE: Duration = Duration::from_secs(3);
 /// For answers that are on their way when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 const LAST_LOGS: Duration = Duration::from_millis(200);
+/// For an agent that hangs to write where.
+const LAST_STACKS: Duration = Duration::from_secs(2);
+/// Between two lines of that.
+const PAUSE_IN_STACKS: Duration = Duration::from_millis(200);
 const STRAYS: Duration = Duration::from_secs(5);
 const LAST_SESSIONS: Duration = Duration::from_secs(6);
 
@@ -72,6 +79,7 @@ pub(crate) async fn live(
         front,
         sockets,
         fate: Rc::new(Fate::default()),
+        pulse: Pulse::default(),
     };
     let cause = life.until_the_end(Word::listen(ending), server).await;
     drop(watching);
@@ -131,6 +139,13 @@ struct Life {
     /// None where the agent can have none.
     sockets: Option<Sockets>,
     fate: Rc<Fate>,
+    pulse: Pulse,
+}
+
+/// Why the agent is not served any longer.
+enum Until {
+    Told(Told),
+    Hung(EndCause),
 }
 
 impl Life {
@@ -172,6 +187,7 @@ impl Life {
         };
         let serving = Serving::new(
             Rc::clone(&agent.channel),
+            Rc::clone(&agent.output),
             Rc::clone(&self.front.admission),
             ready,
             &package.manifest,
@@ -239,8 +255,10 @@ impl Life {
             data_bytes: self.spec.memory_limit,
         };
         let sockets = self.sockets.as_ref();
-        let load = load_of(&self.spec, package, prepared.site.clone(), sockets);
-        let started = process::start(launch, &load, &self.reporter).await;
+        let output = Output::new().map_err(|error| worker_failed(&error))?;
+        let site = prepared.site.clone();
+        let load = load_of(&self.spec, package, site, sockets, &output.mark);
+        let started = process::start(launch, &load, output, &self.reporter).await;
         started.map_err(|error| worker_failed(&error))
     }
 
@@ -252,12 +270,23 @@ impl Life {
         server: Server,
     ) -> EndCause {
         let mut errands = Errands::new(&self.spec, self.reporter.clone());
-        let told = self.attend(&mut agent, &mut errands, word.told()).await;
+        let channel = Rc::clone(&agent.channel);
+        let until = async {
+            tokio::select! {
+                told = word.told() => Until::Told(told),
+                cause = self.hangs(&channel, &serving) => Until::Hung(cause),
+            }
+        };
+        let until = self.attend(&mut agent, &mut errands, until).await;
         self.front.withdraw().await;
         self.front.idle.thaw(); // What is held still neither hears a goodbye nor dies.
-        let cause = match told {
+        let cause = match until {
             Err(ended) => ended,
-            Ok(told) => {
+            Ok(Until::Hung(cause)) => {
+                self.ask_where_it_hangs(&agent, &cause).await;
+                cause
+            }
+            Ok(Until::Told(told)) => {
                 let patience = word.patience(told.within);
                 self.drain(&serving, patience, &mut agent, &mut errands)
                     .await;
@@ -270,6 +299,43 @@ impl Life {
         self.bury(agent).await;
         server.close(LAST_ANSWERS).await;
         cause
+    }
+
+    /// Ends when the agent hangs. It is not asked while it is loaded, nor once it was told to end.
+    async fn hangs(&self, channel: &Channel, serving: &Serving) -> EndCause {
+        let settings = &self.spec.liveness;
+        let path = settings.path.as_deref();
+        if path.is_some() && settings.is_on() && !serving.ready.asgi {
+            let message = "its liveness path is not asked: it has no HTTP paths of its own";
+            self.reporter.say(Level::Warning, message);
+        }
+        let path = path.filter(|_| serving.ready.asgi);
+        let ask = async || match path {
+            Some(path) => probe(serving, path).await,
+            None => None,
+        };
+        self.pulse.until_it_hangs(channel, settings, ask).await
+    }
+
+    /// Where an agent hangs is in its stacks: its interpreter writes them, even one that runs nothing any more.
+    async fn ask_where_it_hangs(&self, agent: &Agent, cause: &EndCause) {
+        let message = format!("it hangs: {cause}; it is ended, and its stacks are asked for");
+        self.reporter.say(Level::Error, message);
+        let before = agent.output.heard();
+        agent.target.signal(Signal::USR2);
+        let written = async {
+            let mut last = before;
+            loop {
+                tokio::time::sleep(PAUSE_IN_STACKS).await;
+                let now = agent.output.heard();
+                if now == last && now > before {
+                    return;
+                }
+                last = now;
+            }
+        };
+        // One that does not write them is ended without.
+        let _written_or_not = timeout(LAST_STACKS, written).await;
     }
 
     /// Runs the agent's errands until `until` has come, or the agent has ended.
@@ -291,6 +357,7 @@ impl Life {
             };
             match frame {
                 Some(frame) if frame.kind == Kind::Serves => self.front.hear(&frame).await,
+                Some(frame) if frame.kind == Kind::Pong => self.pulse.hear(&frame),
                 Some(frame) => errands.run(frame, &agent.channel),
                 None => {
                     self.front.withdraw().await;
@@ -356,8 +423,8 @@ impl Life {
         agent.channel.close();
         agent.pump.abort();
         let last_lines = async {
-            for output in &mut agent.output {
-                let _ended_either_way = output.await;
+            for reader in &mut agent.readers {
+                let _ended_either_way = reader.await;
             }
         };
         if timeout(LAST_LOGS, last_lines).await.is_err() {

@@ -82,6 +82,8 @@ impl Reporter {
             at_ms: now_ms(),
             stream: Stream::Worker,
             level,
+            replica: None,
+            call: None,
             message: message.into(),
         });
     }

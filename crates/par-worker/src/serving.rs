@@ -11,10 +11,12 @@ use par_protocol::harness::{Adapter, Ready};
 use crate::admission::Admission;
 use crate::agent::Exchange;
 use crate::agent::channel::{Channel, Gone};
+use crate::agent::logs::Output;
 use crate::fate::Fate;
 
 pub(crate) struct Serving {
     pub(crate) channel: Rc<Channel>,
+    pub(crate) output: Rc<Output>,
     pub(crate) admission: Rc<Admission>,
     pub(crate) ready: Ready,
     exports: HashSet<String>,
@@ -27,6 +29,7 @@ pub(crate) struct Serving {
 impl Serving {
     pub(crate) fn new(
         channel: Rc<Channel>,
+        output: Rc<Output>,
         admission: Rc<Admission>,
         ready: Ready,
         manifest: &Manifest,
@@ -35,6 +38,7 @@ impl Serving {
         let private = manifest.exports.iter().filter(|export| !export.public);
         Self {
             channel,
+            output,
             admission,
             exports: ready.exports.iter().cloned().collect(),
             actions: ready.actions.iter().cloned().collect(),

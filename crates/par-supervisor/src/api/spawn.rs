@@ -151,6 +151,7 @@ pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
     }
     let replicas = options.replicas.map(f64::from);
     within("replicas", replicas, 1.0, f64::from(MOST_REPLICAS))?;
+    options.liveness().map_err(ApiError::wrong_field)?;
     match options.memory_limit_mb {
         Some(megabytes) if !(16..=1 << 24).contains(&megabytes) => {
             Err(ApiError::wrong_field(format!(

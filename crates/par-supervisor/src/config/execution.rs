@@ -54,15 +54,8 @@ pub(super) fn read(value: &Value<'_>, notes: &mut Notes<'_>) -> SessionLimits {
             notes.unknown(name, &key.span(), &SETTINGS.map(|(known, ..)| known));
             continue;
         };
-        let Some(number) = notes.whole(name, value) else {
-            continue;
-        };
-        if range.contains(&number) {
+        if let Some(number) = notes.whole_within(name, value, range) {
             set(&mut limits, number);
-        } else {
-            let (least, most) = (range.start(), range.end());
-            let message = format!("`{name}` is {number}: it has to be from {least} to {most}");
-            notes.note(&value.span(), message);
         }
     }
     limits

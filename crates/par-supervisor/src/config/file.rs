@@ -24,6 +24,12 @@
 //! result_limit_kb = 8192
 //! warm = 2
 //!
+//! [logs]                       # of what agents write, on disk
+//! file_mb = 10
+//! files = 5                    # of each agent
+//! days = 14
+//! total_mb = 1024              # of all agents together
+//!
 //! [[agents]]
 //! id = "hello"                 # without one, the package's name
 //! package = "hello-0.1.0.apkg" # or a folder; relative to this file
@@ -45,8 +51,9 @@ use par_model::{AgentId, RestartMode, SessionLimits};
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Notes, Value};
-use super::{Mistake, execution, webhooks};
+use super::{Mistake, execution, logs, webhooks};
 use crate::events::webhooks::Webhook;
+use crate::logs::LogSettings;
 
 /// An agent that is started with the supervisor.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +81,7 @@ pub(super) struct File {
     pub(super) upgrade_drain: Option<(String, f64)>,
     pub(super) body_limit_mb: Option<(String, u64)>,
     pub(super) execution: SessionLimits,
+    pub(super) logs: LogSettings,
     pub(super) agents: Vec<FileAgent>,
     pub(super) webhooks: Vec<Webhook>,
 }
@@ -120,7 +128,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 16] = [
+        const KNOWN: [&str; 17] = [
             "host",
             "port",
             "state",
@@ -135,6 +143,7 @@ impl File {
             "upgrade_drain_seconds",
             "body_limit_mb",
             "execution",
+            "logs",
             "agents",
             "webhooks",
         ];
@@ -190,6 +199,7 @@ impl File {
                         .map(|number| (place, number))
                 }
                 "execution" => file.execution = execution::read(value, notes),
+                "logs" => file.logs = logs::read(value, notes),
                 "agents" => file.agents = agents(value, folder, notes),
                 "webhooks" => file.webhooks = webhooks::read(value, folder, notes),
                 unknown => notes.unknown(unknown, &key.span(), &KNOWN),
@@ -212,7 +222,7 @@ fn agents(value: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Vec<FileAg
 }
 
 fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<FileAgent> {
-    const KNOWN: [&str; 15] = [
+    const KNOWN: [&str; 18] = [
         "id",
         "package",
         "env",
@@ -228,11 +238,15 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
         "replicas",
         "idle_timeout_seconds",
         "idle_stop_seconds",
+        "liveness_interval_seconds",
+        "liveness_deadline_seconds",
+        "liveness_path",
     ];
     let (mut id, mut package, mut env, mut options) =
         (None, None, BTreeMap::new(), SpawnOptions::default());
     for (key, value) in notes.table("agents", entry)? {
         let name = key.get_ref().as_ref();
+        let before = options.clone();
         match name {
             "id" => id = parsed(name, value, notes),
             "package" => package = notes.path(name, value).map(|path| folder.join(path)),
@@ -251,7 +265,20 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
             "replicas" => options.replicas = notes.whole(name, value),
             "idle_timeout_seconds" => options.idle_timeout_seconds = notes.number(name, value),
             "idle_stop_seconds" => options.idle_stop_seconds = notes.number(name, value),
+            "liveness_interval_seconds" => {
+                options.liveness_interval_seconds = notes.number(name, value)
+            }
+            "liveness_deadline_seconds" => {
+                options.liveness_deadline_seconds = notes.number(name, value)
+            }
+            "liveness_path" => options.liveness_path = notes.text(name, value),
             unknown => notes.unknown(unknown, &key.span(), &KNOWN),
+        }
+        if name.starts_with("liveness_")
+            && let Err(message) = options.liveness()
+        {
+            notes.note(&value.span(), message);
+            options = before;
         }
     }
     let Some(package) = package else {

@@ -2,6 +2,7 @@
 
 mod execution;
 mod file;
+mod logs;
 mod table;
 mod webhooks;
 
@@ -15,6 +16,7 @@ use par_model::SessionLimits;
 use par_model::control::CallLimits;
 
 use crate::events::webhooks::Webhook;
+use crate::logs::LogSettings;
 use file::File;
 pub use file::FileAgent;
 
@@ -59,6 +61,7 @@ pub struct Settings {
     /// Largest JSON body and gRPC message, in bytes.
     pub body_limit: u64,
     pub execution: SessionLimits,
+    pub logs: LogSettings,
     pub agents: Vec<FileAgent>,
     /// Who is told what happens.
     pub webhooks: Vec<Webhook>,
@@ -138,6 +141,7 @@ impl Settings {
             body_limit: checked(file.body_limit_mb, parse_body_limit, &mut mistakes)
                 .unwrap_or_else(|| CallLimits::default().body),
             execution: file.execution,
+            logs: file.logs,
             agents: file.agents,
             webhooks: file.webhooks,
         };
@@ -249,7 +253,7 @@ mod tests {
         let config = folder.path().join("par.toml");
         std::fs::write(
             &config,
-            "port = 9\nhost = \"nowhere\"\ncolour = 1\nbody_limit_mb = 65\n[execution]\nwarm = 65\nsesions = 1\n[[agents]]\nid = \"UP\"\npackage = 3\n",
+            "port = 9\nhost = \"nowhere\"\ncolour = 1\nbody_limit_mb = 65\n[execution]\nwarm = 65\nsesions = 1\n[logs]\nfiles = 1\n[[agents]]\nid = \"UP\"\npackage = 3\nliveness_path = \"live\"\n",
         )
         .expect("written");
         let given = Given {
@@ -267,7 +271,9 @@ mod tests {
             "par.toml:6:",
             "par.toml:7:",
             "par.toml:9:",
-            "par.toml:10:",
+            "par.toml:11:",
+            "par.toml:12:",
+            "par.toml:13:",
             "--agent-ports",
             "colour",
             "UP",
@@ -276,7 +282,7 @@ mod tests {
         }
         std::fs::write(
             &config,
-            "port = 9\ncall_timeout_seconds = 2\n[execution]\nwarm = 0\nidle_seconds = 60\n",
+            "port = 9\ncall_timeout_seconds = 2\n[execution]\nwarm = 0\nidle_seconds = 60\n[logs]\nfile_mb = 2\ndays = 3\n",
         )
         .expect("written");
         let given = Given {
@@ -289,6 +295,8 @@ mod tests {
             (settings.port, settings.call_timeout),
             (10, Duration::from_secs(2))
         );
+        assert_eq!(settings.logs.file_bytes, 2 << 20);
+        assert_eq!(settings.logs.age, Duration::from_secs(3 * 24 * 3600));
         let execution = settings.execution;
         assert_eq!((execution.warm, execution.most), (0, 1000));
         assert_eq!(execution.idle, Duration::from_secs(60));

@@ -1,6 +1,6 @@
 //! Reads the tables of a TOML file key by key, and notes every mistake with its line and column.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -57,6 +57,22 @@ impl Notes<'_> {
         text.parse()
             .ok()
             .or_else(|| self.expected(key, "a smaller whole number", value.get_ref(), value.span()))
+    }
+
+    pub(super) fn whole_within<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: &Value<'_>,
+        range: &RangeInclusive<T>,
+    ) -> Option<T> {
+        let number = self.whole(key, value)?;
+        if range.contains(&number) {
+            return Some(number);
+        }
+        let (least, most) = (range.start(), range.end());
+        let message = format!("`{key}` is {number}: it has to be from {least} to {most}");
+        self.note(&value.span(), message);
+        None
     }
 
     pub(super) fn text(&mut self, key: &str, value: &Value<'_>) -> Option<String> {

@@ -115,6 +115,11 @@ impl Channel {
         }
     }
 
+    /// Whether somebody waits for what call `id` says.
+    pub(crate) fn is_under_way(&self, id: u32) -> bool {
+        matches!(self.calls.borrow().get(&id), Some(Call::UnderWay(_)))
+    }
+
     pub(crate) fn forget(&self, id: u32) {
         self.calls.borrow_mut().remove(&id);
     }

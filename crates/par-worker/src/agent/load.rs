@@ -13,6 +13,7 @@ pub(crate) fn load_of(
     package: &Package,
     site: Vec<PathBuf>,
     sockets: Option<&Sockets>,
+    mark: &str,
 ) -> Load {
     let manifest = &package.manifest;
     let export = |export: &par_package::Export| Export {
@@ -33,6 +34,7 @@ pub(crate) fn load_of(
         grpc_door: sockets.map(Sockets::door),
         concurrency: spec.limits.concurrency,
         bytecode: bytecode_folder(&spec.folders.workspace),
+        mark: mark.to_owned(),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::channel::{self, Channel, Pump};
-use super::logs;
+use super::logs::{self, Output};
 use crate::reports::Reporter;
 
 /// For what an agent said before it ended.
@@ -33,8 +33,9 @@ pub(crate) struct Agent {
     pub(crate) unasked: mpsc::Receiver<Frame>,
     /// Ends when the agent closes its end.
     pub(crate) pump: tokio::task::JoinHandle<Result<(), FrameError>>,
+    pub(crate) output: std::rc::Rc<Output>,
     /// End when the agent, and all that it started, have closed their output.
-    pub(crate) output: [tokio::task::JoinHandle<()>; 2],
+    pub(crate) readers: [tokio::task::JoinHandle<()>; 2],
 }
 
 /// How the interpreter is started.
@@ -51,6 +52,7 @@ pub(crate) struct Launch<'a> {
 pub(crate) async fn start(
     launch: Launch<'_>,
     load: &Load,
+    output: std::rc::Rc<Output>,
     reporter: &Reporter,
 ) -> io::Result<Agent> {
     let process = par_sandbox::spawn_agent(AgentCommand {
@@ -77,9 +79,19 @@ pub(crate) async fn start(
         stderr,
     } = process;
     // Before anything is waited for: what a confiner that fails says belongs into the log.
-    let output = [
-        tokio::task::spawn_local(logs::collect(stdout, Stream::Stdout, reporter.clone())),
-        tokio::task::spawn_local(logs::collect(stderr, Stream::Stderr, reporter.clone())),
+    let readers = [
+        tokio::task::spawn_local(logs::collect(
+            stdout,
+            Stream::Stdout,
+            output.clone(),
+            reporter.clone(),
+        )),
+        tokio::task::spawn_local(logs::collect(
+            stderr,
+            Stream::Stderr,
+            output.clone(),
+            reporter.clone(),
+        )),
     ];
     let confined = par_sandbox::confined(&mut channel).await?;
     if let Some(reason) = confined.without_private_tmp {
@@ -87,6 +99,7 @@ pub(crate) async fn start(
     }
     let (unasked_in, unasked) = mpsc::channel(WAITING_FRAMES);
     let (channel, pump) = channel::open(channel, FrameCodec::default(), unasked_in);
+    output.names.watch(&channel);
     let body = serde_json::to_vec(load)?;
     channel
         .put(0, Kind::Load, &[&body])
@@ -99,6 +112,7 @@ pub(crate) async fn start(
         unasked,
         pump: tokio::task::spawn_local(Pump::run(pump)),
         output,
+        readers,
     })
 }
 

@@ -94,9 +94,12 @@ async fn invoke(
     front: &Front,
     door: &Door,
     headers: HeaderMap,
-    asked: ActionRequest,
+    mut asked: ActionRequest,
 ) -> Result<ActionResult, Status> {
     let began = Instant::now();
+    if asked.request_id.is_empty() {
+        asked.request_id = format!("req_{}", now_ms());
+    }
     let answered = perform(front, door, &headers, &asked).await;
     let (success, result, error) = match answered {
         Ok(result) => (true, result, String::new()),
@@ -107,10 +110,7 @@ async fn invoke(
         success,
         result,
         error,
-        request_id: match asked.request_id.is_empty() {
-            true => format!("req_{}", now_ms()),
-            false => asked.request_id,
-        },
+        request_id: asked.request_id,
         duration_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
     })
 }
@@ -129,7 +129,8 @@ async fn perform(
     let name = format!("\0{}", asked.action);
     let usual = serving.admission.limits().deadline;
     let limit = asked_deadline(headers)?.unwrap_or(usual);
-    let answer = ask(&serving, &name, &body, door.hops(headers));
+    let given = Some(asked.request_id.as_str());
+    let answer = ask(&serving, &name, &body, door.hops(headers), given);
     let answer = tokio::time::timeout(limit, answer).await;
     let answer = answer.map_err(|_| CallError::DeadlineExceeded(limit))??;
     serde_json::from_slice(&answer)

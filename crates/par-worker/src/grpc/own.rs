@@ -16,7 +16,7 @@ use par_protocol::harness::Serves;
 use super::link::{Link, LinkError, Place};
 use super::reply::{OwnCall, Passed, Reply};
 use super::route::OURS;
-use crate::http::{Door, Front};
+use crate::http::{Door, Front, given};
 
 /// Services that an agent may have, the longest of their names, and what describes all of them, in bytes.
 const MOST_SERVICES: usize = 256;
@@ -76,7 +76,9 @@ pub(super) async fn forward(
     if !door.is_trusted() {
         strip_ours(request.headers_mut());
     }
-    let id = HeaderValue::from(own.exchange.id());
+    let id = own.exchange.id();
+    serving.output.names.begin(id, given(request.headers()));
+    let id = HeaderValue::from(id);
     request.headers_mut().insert(CALL, id);
     match link.send(request).await {
         Ok(response) => Ok(response.map(|body| Reply::Passed(Passed::by_own(body, own)))),

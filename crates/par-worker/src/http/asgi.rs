@@ -16,9 +16,11 @@ use par_protocol::harness::{Failure, HttpRequest, HttpResponse};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
+use super::answer;
 use super::body::{AgentStream, Answer, Framing, latin1};
 use super::call::{call_error, deadline};
 use super::door::Door;
+use super::naming::Naming;
 use crate::agent::Exchange;
 use crate::agent::exchange::ChunkSender;
 use crate::serving::Serving;
@@ -31,9 +33,11 @@ pub(crate) async fn forward(
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, CallError> {
     let limit = deadline(request.headers(), serving.admission.limits().deadline)?;
-    timeout(limit, answered(serving, door, request, limit))
+    let naming = Naming::of(request.headers());
+    let answered = timeout(limit, answered(serving, door, request, limit, &naming))
         .await
-        .unwrap_or(Err(CallError::DeadlineExceeded(limit)))
+        .unwrap_or(Err(CallError::DeadlineExceeded(limit)));
+    Ok(naming.tell(answered.unwrap_or_else(|error| answer::refusal(&error))))
 }
 
 async fn answered(
@@ -41,11 +45,13 @@ async fn answered(
     door: &Door,
     request: Request<Incoming>,
     limit: Duration,
+    naming: &Naming,
 ) -> Result<Response<Answer>, CallError> {
     let place = serving.admission.enter().await?;
     let (parts, body) = request.into_parts();
     let head = head_of(&parts, door, body.is_end_stream(), false);
     let mut exchange = begin(serving, &head, door.hops(&parts.headers))?;
+    naming.begin(serving, &exchange);
     exchange.hold(place);
     let upload = (!head.end).then(|| spawn_local(upload(exchange.sender(), body)).abort_handle());
     let guard = UploadGuard(upload);
@@ -55,6 +61,43 @@ async fn answered(
     let stream = AgentStream::new(exchange, Framing::Raw, None).with_upload(guard.disarm());
     response(start, stream)
 }
+
+/// Asks the application for `path`; what is wrong with the answer, if it is not 2xx.
+pub(crate) async fn probe(serving: &Serving, path: &str) -> Option<String> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let head = HttpRequest {
+        websocket: false,
+        method: "GET".to_owned(),
+        raw_path: path.to_owned(),
+        query: query.to_owned(),
+        root_path: String::new(),
+        scheme: "http".to_owned(),
+        headers: vec![("host".to_owned(), "localhost".to_owned())],
+        client: None,
+        server: None,
+        end: true,
+    };
+    let status = async {
+        let mut exchange = begin(serving, &head, 0)?;
+        let HttpResponse::Start { status, .. } =
+            start_of(serving, &mut exchange, Duration::ZERO).await?
+        else {
+            return Err(CallError::Handler("no answer to a request".to_owned()));
+        };
+        // To the end: an application whose client leaves may say so in its log.
+        let stream = AgentStream::new(exchange, Framing::Raw, None);
+        let _either_way_it_answered = http_body_util::Limited::new(stream, PROBED).collect().await;
+        Ok(status)
+    };
+    match status.await {
+        Ok(200..=299) => None,
+        Ok(status) => Some(format!("`{path}` answered {status}")),
+        Err(error) => Some(format!("`{path}` failed ({error})")),
+    }
+}
+
+/// What is read of the answer to a probe, in bytes.
+const PROBED: usize = 64 << 10;
 
 pub(crate) fn begin(
     serving: &Serving,

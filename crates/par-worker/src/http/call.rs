@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::answer;
 use super::body::{AgentStream, Answer, Framing, StreamError};
 use super::door::Door;
+use super::naming::Naming;
 use crate::admission::{Admission, Memory};
 use crate::agent::Exchange;
 use crate::serving::Serving;
@@ -37,29 +38,35 @@ pub(crate) async fn call(
     let limit = deadline(request.headers(), serving.admission.limits().deadline)?;
     let framing = wanted_framing(request.headers());
     let hops = door.hops(request.headers());
+    let naming = Naming::of(request.headers());
     let work = async {
         // The body first: who sends it slowly takes nobody's place.
         let (body, _memory) = read_body(request, &serving.admission).await?;
         let place = serving.admission.enter().await?;
         let mut exchange = begin(serving, export, &body, hops).await?;
+        naming.begin(serving, &exchange);
         exchange.hold(place);
         drop(body);
         first_answer(serving, exchange, framing).await
     };
-    timeout(limit, work)
+    let answered = timeout(limit, work)
         .await
-        .unwrap_or(Err(CallError::DeadlineExceeded(limit)))
+        .unwrap_or(Err(CallError::DeadlineExceeded(limit)));
+    // A refusal tells it too.
+    Ok(naming.tell(answered.unwrap_or_else(|error| answer::refusal(&error))))
 }
 
-/// Calls `name` and waits for the one value that it answers, as JSON text.
+/// Calls `name`, whose caller may have named the call, and waits for the one value that it answers, as JSON text.
 pub(crate) async fn ask(
     serving: &Serving,
     name: &str,
     body: &[u8],
     hops: u32,
+    given: Option<&str>,
 ) -> Result<Bytes, CallError> {
     let place = serving.admission.enter().await?;
     let mut exchange = begin(serving, name, body, hops).await?;
+    serving.output.names.begin(exchange.id(), given);
     exchange.hold(place);
     let frame = serving.next(&mut exchange).await?;
     exchange.finish();

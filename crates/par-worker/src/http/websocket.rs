@@ -28,6 +28,7 @@ use super::asgi::{begin, head, head_of, put_headers};
 use super::body::Answer;
 use super::call::deadline;
 use super::door::Door;
+use super::naming::Naming;
 use crate::agent::Exchange;
 use crate::agent::exchange::ChunkSender;
 use crate::serving::Serving;
@@ -52,10 +53,12 @@ pub(crate) async fn open(
     let limit = deadline(request.headers(), serving.admission.limits().deadline)?;
     let upgraded = hyper::upgrade::on(&mut request);
     let (parts, _no_body) = request.into_parts();
+    let naming = Naming::of(&parts.headers);
     let offered = async {
         let place = serving.admission.enter().await?;
         let head = head_of(&parts, door, true, true);
         let mut exchange = begin(serving, &head, door.hops(&parts.headers))?;
+        naming.begin(serving, &exchange);
         exchange.hold(place);
         verdict(serving, exchange).await
     };
@@ -83,7 +86,7 @@ pub(crate) async fn open(
                     converse(socket.await, exchange).await;
                 }
             });
-            Ok(response)
+            Ok(naming.tell(response))
         }
         HttpResponse::Close { .. } => Ok(answer::empty(StatusCode::FORBIDDEN)),
         HttpResponse::Start {

@@ -72,6 +72,18 @@ pub(crate) struct Deploy {
     #[arg(long, value_enum)]
     restart: Option<Restart>,
 
+    /// Seconds between two probes whether the agent still answers; 0 for none [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    liveness_interval: Option<f64>,
+
+    /// Seconds that an answer may take before the agent is ended as one that hangs; 0 for ever [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    liveness_deadline: Option<f64>,
+
+    /// A path of the agent's own that has to answer 2xx, too
+    #[arg(long, value_name = "PATH")]
+    liveness_path: Option<String>,
+
     /// Return once the package is accepted, not when the agent answers
     #[arg(long)]
     no_wait: bool,
@@ -158,6 +170,9 @@ impl Deploy {
                 idle_timeout_seconds: self.idle_timeout,
                 idle_stop_seconds: self.idle_stop,
                 restart_policy: self.restart.map(RestartMode::from),
+                liveness_interval_seconds: self.liveness_interval,
+                liveness_deadline_seconds: self.liveness_deadline,
+                liveness_path: self.liveness_path,
                 ..SpawnOptions::default()
             },
         })

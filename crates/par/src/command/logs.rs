@@ -1,21 +1,28 @@
 //! `par logs`: what agents have written, and what they write now.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use clap::Args;
-use http::Method;
+use http::{Method, StatusCode};
 use http_body_util::Empty;
 use par_model::api::{LogRecord, Logs as LogPage};
 use par_model::log::Level;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::{Context, fleet};
-use crate::client::{Client, ClientError, Events, segment};
+use crate::client::{ClientError, Events, segment};
 use crate::terminal::{Style, Terminal, harmless};
+
+/// How soon a supervisor that is gone is looked for again; twice as long after each look, up to the second.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Names are put below each other up to this width.
+const WIDEST_NAME: usize = 24;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  par logs                      the last lines of all agents\n  par logs hello -n 20          the last 20 of one\n  par logs hello asker -f       two agents, as they write\n  par logs --level error        what went wrong"
+    after_help = "Examples:\n  par logs                        the last lines of all agents\n  par logs hello -n 20            the last 20 of one\n  par logs hello asker -f         two agents, as they write\n  par logs --level error          what went wrong\n  par logs --since 10m --grep id  lines of the last ten minutes that have `id` in them\n  par logs --call 4f1c22aa-1f     what one call wrote: its answer says which in `x-request-id`"
 )]
 pub(crate) struct Logs {
     /// Agents, as `par ps` lists them; without one, all
@@ -30,6 +37,18 @@ pub(crate) struct Logs {
     #[arg(long)]
     level: Option<Level>,
 
+    /// Only lines since then: so long ago, such as 10m, or a time, such as 2026-01-31T10:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+
+    /// Only lines with this text in them
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
+
+    /// Only lines that this call wrote
+    #[arg(long, value_name = "ID")]
+    call: Option<String>,
+
     /// How many of the last lines
     #[arg(short = 'n', long = "lines", default_value_t = 100)]
     lines: usize,
@@ -38,104 +57,175 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let status = fleet::status(&context.client).await?;
-        let mut sources = vec![];
+        let mut agents = vec![];
         for name in &self.agents {
             let known = fleet::find(&status, name).ok_or_else(|| fleet::unknown(name))?;
-            sources.push(format!("&process_id=par-{}", segment(&known.agent_id)));
+            agents.push(known.agent_id.clone());
         }
-        if sources.is_empty() {
-            sources.push(String::new());
-        }
+        let shown: Vec<&str> = match agents.is_empty() {
+            true => status
+                .processes
+                .values()
+                .map(|it| it.agent_id.as_str())
+                .collect(),
+            false => agents.iter().map(String::as_str).collect(),
+        };
+        let widest = shown.iter().map(|name| name.len()).max();
+        let screen = Screen {
+            terminal: context.terminal,
+            width: widest.unwrap_or_default().min(WIDEST_NAME),
+        };
+        let path = self.path(&agents);
         if self.follow {
-            self.follow(context, sources).await
+            follow(context, &format!("{path}&follow=true"), screen).await
         } else {
-            self.last(context, &sources).await
+            last(context, &path, screen).await
         }
     }
 
-    async fn last(&self, context: &Context, sources: &[String]) -> anyhow::Result<()> {
-        let mut records = vec![];
-        for source in sources {
-            let page: LogPage = context.client.get(&self.path(source)).await?;
-            records.extend(page.logs.into_iter().rev());
+    fn path(&self, agents: &[String]) -> String {
+        let mut path = format!("/supervisor/logs?limit={}", self.lines);
+        let processes = agents.iter().map(|agent| format!("par-{agent}"));
+        let conditions = [
+            ("since", self.since.clone()),
+            ("grep", self.grep.clone()),
+            ("call", self.call.clone()),
+            ("min_level", self.level.map(|level| name(level).to_owned())),
+        ];
+        let named = conditions
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)));
+        for (key, value) in processes
+            .map(|process| ("process_id", process))
+            .chain(named)
+        {
+            path.push_str(&format!("&{key}={}", segment(&value)));
         }
-        // Each source is in order; the sort is stable, so lines of one millisecond stay in theirs.
-        records.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
-        let skipped = records.len().saturating_sub(self.lines);
-        for record in &records[skipped..] {
-            show(context.terminal, record)?;
-        }
-        Ok(())
-    }
-
-    async fn follow(&self, context: &Context, sources: Vec<String>) -> anyhow::Result<()> {
-        let (records, mut incoming) = mpsc::channel(64);
-        let mut readers = JoinSet::new();
-        for source in sources {
-            let path = format!("{}&follow=true", self.path(&source));
-            readers.spawn(read(context.client.clone(), path, records.clone()));
-        }
-        drop(records);
-        while let Some(record) = incoming.recv().await {
-            show(context.terminal, &record)?;
-        }
-        while let Some(ended) = readers.join_next().await {
-            ended??;
-        }
-        context.terminal.note("the supervisor ended the stream");
-        Ok(())
-    }
-
-    fn path(&self, source: &str) -> String {
-        let level = self
-            .level
-            .map_or_else(String::new, |level| format!("&level={}", name(level)));
-        format!("/supervisor/logs?limit={}{source}{level}", self.lines)
+        path
     }
 }
 
-async fn read(
-    client: Client,
-    path: String,
-    records: mpsc::Sender<LogRecord>,
-) -> Result<(), ClientError> {
-    let request = client.request_for(Method::GET, &path, "text/event-stream");
-    let answer = client.send(request, Empty::<Bytes>::new()).await?;
-    let mut events = Events::of(answer.success().await?);
-    while let Some(record) = events.next_json().await? {
-        if records.send(record).await.is_err() {
-            break;
-        }
+async fn last(context: &Context, path: &str, screen: Screen) -> anyhow::Result<()> {
+    let page: LogPage = context.client.get(path).await?;
+    for note in &page.notes {
+        context.terminal.warn(note);
+    }
+    for record in page.logs.iter().rev() {
+        screen.show(record)?;
     }
     Ok(())
 }
 
-fn show(terminal: Terminal, record: &LogRecord) -> std::io::Result<()> {
-    if terminal.json {
-        return terminal.print(&serde_json::to_string(record)?);
+/// Goes on after the last line that was seen, whenever the supervisor is there.
+async fn follow(context: &Context, path: &str, screen: Screen) -> anyhow::Result<()> {
+    let mut seen = Seen::default();
+    let mut pause = FIRST_PAUSE;
+    let mut is_told = false;
+    loop {
+        let lines_before = seen.lines;
+        let ended = read(context, path, screen, &mut seen).await;
+        match ended {
+            // What was asked for is wrong, or nobody was there to begin with.
+            Err(Ended::Refused(error)) => return Err(error.into()),
+            Err(Ended::Gone(error)) if !seen.has_begun => return Err(error.into()),
+            Err(Ended::Screen(error)) => return Err(error.into()),
+            Ok(()) | Err(Ended::Gone(_)) => {}
+        }
+        if seen.lines > lines_before {
+            (pause, is_told) = (FIRST_PAUSE, false);
+        }
+        if !is_told {
+            context
+                .terminal
+                .note("the supervisor is gone; waiting for it");
+            is_told = true;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    let agent = record
-        .process_id
-        .strip_prefix("par-")
-        .unwrap_or(&record.process_id);
-    let colours = terminal.out.colours;
-    let level = Style::paint(style(record.level), name(record.level), colours);
-    if terminal.out.width.is_none() {
-        return terminal.print(&format!(
-            "{} {agent} {level} {}",
-            record.timestamp, record.message
-        ));
+}
+
+/// What was seen of the stream so far.
+#[derive(Default)]
+struct Seen {
+    has_begun: bool,
+    lines: u64,
+    last: Option<u64>,
+}
+
+enum Ended {
+    Gone(ClientError),
+    Refused(ClientError),
+    Screen(std::io::Error),
+}
+
+impl From<ClientError> for Ended {
+    fn from(error: ClientError) -> Self {
+        match error {
+            // It is ending.
+            ClientError::Refused { status, .. } if status == StatusCode::SERVICE_UNAVAILABLE => {
+                Self::Gone(error)
+            }
+            ClientError::Refused { .. } | ClientError::Request(_) => Self::Refused(error),
+            _ => Self::Gone(error),
+        }
     }
-    let time = record
-        .timestamp
-        .split_once('T')
-        .map_or(record.timestamp.as_str(), |(_, time)| time);
-    let time = Style::Faint.paint(time.trim_end_matches('Z'), colours);
-    let agent = Style::Strong.paint(agent, colours);
-    terminal.print(&format!(
-        "{time} {agent} {level} {}",
-        harmless(&record.message)
-    ))
+}
+
+async fn read(context: &Context, path: &str, screen: Screen, seen: &mut Seen) -> Result<(), Ended> {
+    let client = &context.client;
+    let mut request = client.request_for(Method::GET, path, "text/event-stream");
+    if let Some(last) = seen.last {
+        request = request.header("last-event-id", last);
+    }
+    let answer = client.send(request, Empty::<Bytes>::new()).await?;
+    let mut events = Events::of(answer.success().await?);
+    seen.has_begun = true;
+    while let Some(record) = events.next_json::<LogRecord>().await? {
+        screen.show(&record).map_err(Ended::Screen)?;
+        seen.lines += 1;
+        seen.last = record.id.or(seen.last);
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Screen {
+    terminal: Terminal,
+    /// Of the names.
+    width: usize,
+}
+
+impl Screen {
+    fn show(self, record: &LogRecord) -> std::io::Result<()> {
+        let terminal = self.terminal;
+        if terminal.json {
+            return terminal.print(&serde_json::to_string(record)?);
+        }
+        let agent = record
+            .process_id
+            .strip_prefix("par-")
+            .unwrap_or(&record.process_id);
+        let colours = terminal.out.colours;
+        let level = Style::paint(style(record.level), name(record.level), colours);
+        if terminal.out.width.is_none() {
+            return terminal.print(&format!(
+                "{} {agent} {level} {}",
+                record.timestamp, record.message
+            ));
+        }
+        let time = record
+            .timestamp
+            .split_once('T')
+            .map_or(record.timestamp.as_str(), |(_, time)| time);
+        let time = Style::Faint.paint(time.trim_end_matches('Z'), colours);
+        let padded = format!("{agent:width$}", width = self.width);
+        let agent = Style::Strong.paint(&padded, colours);
+        terminal.print(&format!(
+            "{time} {agent} {level} {}",
+            harmless(&record.message)
+        ))
+    }
 }
 
 fn name(level: Level) -> &'static str {

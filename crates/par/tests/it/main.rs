@@ -21,6 +21,8 @@ mod exec_typed;
 mod failing_handlers;
 mod failing_starts;
 mod grpc;
+mod hanging;
+mod logs;
 mod metrics;
 mod orphans;
 mod outcomes;
