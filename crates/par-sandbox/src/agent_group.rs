@@ -6,10 +6,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::sync::Notify;
 
 use crate::descendants::{descendants, state_of};
 use crate::group::Group;
-use crate::tree::kill;
+use crate::tree::{kill, kill_descendants};
 
 /// For processes to be seen stopped; usually it takes less than a millisecond.
 const LONGEST_STOP: Duration = Duration::from_millis(20);
@@ -22,6 +23,7 @@ pub struct AgentGroup {
     group: Option<Group>,
     first: Cell<Option<u32>>,
     frozen: Cell<bool>,
+    thawed: Notify,
 }
 
 impl AgentGroup {
@@ -39,6 +41,22 @@ impl AgentGroup {
     /// The process that all others come from.
     pub fn begins_with(&self, pid: u32) {
         self.first.set(Some(pid));
+    }
+
+    /// Kills all of it, frozen or not.
+    pub fn kill(&self) {
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+        if let Some(first) = self.first.get() {
+            kill_descendants(first);
+            kill(first, Signal::KILL);
+        }
+    }
+
+    /// The first process was waited for: its number may be another's from now on.
+    pub fn has_ended(&self) {
+        self.first.set(None);
     }
 
     pub fn is_frozen(&self) -> bool {
@@ -63,7 +81,19 @@ impl AgentGroup {
             _ => self.first.get().map_or((), go_on),
         }
         self.frozen.set(false);
+        self.thawed.notify_waiters();
         Ok(())
+    }
+
+    /// Waits until it is not frozen: what cannot run need not be looked at.
+    pub async fn until_thawed(&self) {
+        loop {
+            let thawed = self.thawed.notified();
+            if !self.frozen.get() {
+                return;
+            }
+            thawed.await;
+        }
     }
 }
 

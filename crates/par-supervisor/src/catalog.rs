@@ -23,13 +23,6 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// Most bytes of private memory for each process of the agent.
-    pub(crate) fn memory_limit(&self) -> Option<u64> {
-        self.options
-            .memory_limit_mb
-            .map(|megabytes| megabytes.saturating_mul(1 << 20))
-    }
-
     pub(crate) fn restart_policy(&self) -> RestartPolicy {
         let usual = RestartPolicy::default();
         let options = &self.options;
@@ -45,18 +38,6 @@ impl Made {
             multiplier: options.backoff_multiplier.unwrap_or(usual.multiplier),
             max_delay: seconds(options.max_restart_delay_seconds, usual.max_delay),
         }
-    }
-
-    /// What was asked for and holds less than one may think, or not at all.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let memory = self.options.memory_limit_mb.map(|megabytes| {
-            format!("memory_limit_mb={megabytes} holds for each process of the agent, not for all of them together")
-        });
-        let cpu = self
-            .options
-            .cpu_limit
-            .map(|_| "cpu_limit is not enforced by this version".to_owned());
-        memory.into_iter().chain(cpu).collect()
     }
 }
 

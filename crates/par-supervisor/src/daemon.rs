@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,9 @@ use http_body_util::BodyExt as _;
 use par_gateway::{Config, Gateway, Listeners, Routes};
 use par_lifecycle::{Command, Fleet};
 use par_model::control::CallLimits;
+use par_model::limits::group_name;
 use par_package::Store;
+use par_sandbox::Groups;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
@@ -116,7 +118,11 @@ impl Daemon {
         let logs = Arc::new(LogStore::default());
         let control = Control::new(messages.clone(), snapshots, Arc::clone(&logs));
         let routes = Routes::default();
-        let ground = ground(&settings, state, &announcement, logs, messages);
+        let groups = open_groups(&settings, state.root());
+        // Nothing of an earlier life goes on: its workers end with it.
+        groups.sweep(&[]).await;
+        let api_groups = Arc::clone(&groups);
+        let ground = ground(&settings, state, &announcement, logs, messages, groups);
         let mut effects = Effects::new(ground);
         effects.sweep();
         let driver = Driver::new(
@@ -133,6 +139,7 @@ impl Daemon {
             host: settings.host,
             deployments: Deployments::default(),
             sockets,
+            groups: Arc::clone(&api_groups),
         });
         let gateway = open_gateway(
             Listeners {
@@ -151,8 +158,20 @@ impl Daemon {
         starting.abort();
         end(&control, &mut signals, gateway).await;
         driving.abort();
+        api_groups.close();
         Ok(())
     }
+}
+
+fn open_groups(settings: &Settings, state: &Path) -> Arc<Groups> {
+    let groups = Groups::open(&group_name(state), settings.limits_by);
+    if let Some(why) = groups.why_not() {
+        warn!(
+            why,
+            "there are no control groups: limits are held by rlimits and watchdogs, or not at all"
+        );
+    }
+    Arc::new(groups)
 }
 
 fn url_of(local: SocketAddr) -> String {
@@ -173,6 +192,7 @@ fn ground(
     announcement: &Announcement,
     logs: Arc<LogStore>,
     events: mpsc::Sender<Message>,
+    groups: Arc<Groups>,
 ) -> Rc<Ground> {
     Rc::new(Ground {
         state,
@@ -185,6 +205,8 @@ fn ground(
             ..CallLimits::default()
         },
         sessions: settings.execution,
+        wanted: settings.limits.clone(),
+        groups,
         logs,
         events,
         workers: std::cell::RefCell::default(),

@@ -105,6 +105,9 @@ impl Driver {
             Message::AgentPid { replica, pid } => {
                 self.told.agent_pids.insert(replica, pid);
             }
+            Message::Limits { replica, told } => {
+                self.told.limits.insert(replica, told);
+            }
         }
     }
 
@@ -131,6 +134,7 @@ impl Driver {
         if let Event::Exited(replica, _) = event {
             self.told.progress.remove(replica);
             self.told.agent_pids.remove(replica);
+            self.told.limits.remove(replica);
         }
     }
 
@@ -230,6 +234,7 @@ impl Driver {
         self.backends.retain(|replica, _| lives(replica));
         self.told.progress.retain(|replica, _| lives(replica));
         self.told.agent_pids.retain(|replica, _| lives(replica));
+        self.told.limits.retain(|replica, _| lives(replica));
         let in_use = |release| status.values().any(|agent| agent.release == release);
         self.catalog
             .keep(|agent| status.contains_key(agent), in_use);

@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 use crate::catalog::Made;
 use crate::chain;
 use crate::gone::Gone;
+use crate::limits::{self, ToldLimits};
 use crate::logs::LogStore;
 use crate::message::Message;
 use crate::orders::{self, Order, Orders};
@@ -49,6 +50,8 @@ pub(crate) struct Ground {
     pub(crate) python: Option<std::path::PathBuf>,
     pub(crate) limits: par_model::control::CallLimits,
     pub(crate) sessions: par_model::SessionLimits,
+    pub(crate) wanted: limits::LimitDefaults,
+    pub(crate) groups: Arc<par_sandbox::Groups>,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) events: mpsc::Sender<Message>,
     /// Process ids of workers that live: everything else below us is a stray.
@@ -175,6 +178,7 @@ impl Incarnation {
             .borrow_mut()
             .retain(|worker| *worker != pid);
         self.remove_sockets();
+        limits::end_group(&self.ground.groups, self.replica.0).await;
         let known = || self.ground.workers.borrow().clone();
         let left = par_sandbox::end_strays(known, STRAYS).await;
         if left > 0 {
@@ -275,6 +279,11 @@ impl Incarnation {
                 .await;
                 self.tell(Event::Ready(replica)).await;
             }
+            Report::Limits { limits } => {
+                let memory = self.ground.wanted.wanted(&self.made.options).memory;
+                let told = ToldLimits::of(limits, memory, &self.ground.groups, replica.0);
+                self.send(Message::Limits { replica, told }).await;
+            }
             Report::Log { line } => self.ground.logs.add(&self.made.agent, line),
             Report::LogsDropped { lines } => {
                 let message =
@@ -311,7 +320,9 @@ impl Incarnation {
             supervisor_url: ground.url.clone(),
             folders: ground.state.folders_of(&made.agent),
             python: ground.python.clone(),
-            memory_limit: made.memory_limit(),
+            grouping: ground.groups.make(self.replica.0),
+            wanted: ground.wanted.wanted(&made.options),
+            limits_required: ground.wanted.required(&made.options),
             limits: ground.limits,
             sessions: self.ground.sessions,
         }

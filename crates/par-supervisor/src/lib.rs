@@ -14,6 +14,7 @@ mod daemon;
 mod driver;
 mod effects;
 mod gone;
+mod limits;
 mod logs;
 mod message;
 mod orders;
@@ -23,5 +24,6 @@ mod state;
 
 pub use config::{FileAgent, Given, Mistakes, Settings};
 pub use daemon::{Announcement, StartError, run};
+pub use limits::LimitDefaults;
 
 pub(crate) use par_model::failure::chain;

@@ -7,6 +7,7 @@ use par_model::ReplicaId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::catalog::Made;
+use crate::limits::ToldLimits;
 use crate::logs::LogStore;
 use crate::snapshot::Snapshot;
 
@@ -32,6 +33,10 @@ pub(crate) enum Message {
     AgentPid {
         replica: ReplicaId,
         pid: u32,
+    },
+    Limits {
+        replica: ReplicaId,
+        told: ToldLimits,
     },
 }
 

@@ -10,6 +10,7 @@ use par_model::control::EndCause;
 use par_model::{AgentId, ProcessId, ProcessState, ReplicaId};
 
 use crate::catalog::Made;
+use crate::limits::ToldLimits;
 
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot {
@@ -26,6 +27,7 @@ pub(crate) struct Known {
     pub(crate) made: Arc<Made>,
     pub(crate) progress: Option<String>,
     pub(crate) agent_pid: Option<u32>,
+    pub(crate) limits: ToldLimits,
 }
 
 /// What incarnations told about themselves.
@@ -33,6 +35,7 @@ pub(crate) struct Known {
 pub(crate) struct Told {
     pub(crate) progress: HashMap<ReplicaId, String>,
     pub(crate) agent_pids: HashMap<ReplicaId, u32>,
+    pub(crate) limits: HashMap<ReplicaId, ToldLimits>,
 }
 
 impl Snapshot {
@@ -49,6 +52,9 @@ impl Snapshot {
                 made: made(status.release)?,
                 progress: replica.and_then(|replica| told.progress.get(&replica).cloned()),
                 agent_pid: replica.and_then(|replica| told.agent_pids.get(&replica).copied()),
+                limits: replica
+                    .and_then(|replica| told.limits.get(&replica).cloned())
+                    .unwrap_or_default(),
             };
             Some((agent.clone(), known))
         };
@@ -109,6 +115,7 @@ impl Known {
                 .restart_at
                 .map(|at| at.saturating_duration_since(now).as_secs_f64()),
             resources: None,
+            limits: self.limits.limits.clone(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod fate;
 mod grpc;
 mod http;
 mod life;
+mod limits;
 mod prepare;
 mod reports;
 mod serving;

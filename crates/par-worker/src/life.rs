@@ -32,6 +32,7 @@ use crate::ending::{Ending, Word};
 use crate::fate::Fate;
 use crate::grpc::{Outward, Own};
 use crate::http::{About, AboutPackage, Front, Listeners, Server, Ui};
+use crate::limits::Guard;
 use crate::prepare::{Prepared, prepare};
 use crate::reports::Reporter;
 use crate::serving::Serving;
@@ -63,6 +64,7 @@ pub(crate) async fn live(
         Err(error) => return worker_failed(&error),
     };
     let life = Life {
+        guard: Guard::new(&spec, reporter.clone()),
         spec,
         reporter,
         front,
@@ -70,6 +72,7 @@ pub(crate) async fn live(
         fate: Rc::new(Fate::default()),
     };
     let cause = life.until_the_end(Word::listen(ending), server).await;
+    life.guard.close().await;
     if let Some(socket) = &life.spec.socket
         && let Err(error) = std::fs::remove_file(socket)
     {
@@ -126,6 +129,7 @@ struct Life {
     /// None where the agent can have none.
     sockets: Option<Sockets>,
     fate: Rc<Fate>,
+    guard: Rc<Guard>,
 }
 
 impl Life {
@@ -137,8 +141,10 @@ impl Life {
         let (agent, serving) = match started {
             Ok(started) => started,
             Err(cause) => {
+                self.guard.kill();
                 self.end_sessions().await;
                 self.end_strays(None).await;
+                self.guard.has_ended();
                 return cause;
             }
         };
@@ -147,11 +153,12 @@ impl Life {
 
     /// Prepares, loads, and publishes the agent.
     async fn start(&self) -> Result<(Agent, Rc<Serving>), EndCause> {
+        self.guard.check()?;
         let package = Package::open(&self.spec.package).map_err(|error| worker_failed(&error))?;
         self.introduce(&package);
         let prepared = prepare(&self.spec, &package, &self.reporter).await?;
         if package.manifest.wants_execution() {
-            let ground = ground(&self.spec, &prepared, self.reporter.clone());
+            let ground = ground(&self.spec, &prepared, &self.guard, self.reporter.clone());
             let ground = ground.map_err(|error| worker_failed(&error))?;
             let admission = Rc::clone(&self.front.admission);
             self.front.offer(Sessions::start(ground, admission));
@@ -161,6 +168,7 @@ impl Life {
         let ready = match agent.ready(async |frame| self.early(&frame).await).await {
             Ok(ready) => ready,
             Err(cause) => {
+                let cause = self.guard.explain(cause);
                 self.bury(agent).await;
                 return Err(cause);
             }
@@ -231,12 +239,11 @@ impl Life {
             harness: &prepared.harness,
             env,
             folder: &package.root,
-            data_bytes: self.spec.memory_limit,
+            guard: &self.guard,
         };
         let sockets = self.sockets.as_ref();
         let load = load_of(&self.spec, package, prepared.site.clone(), sockets);
-        let started = process::start(launch, &load, &self.reporter).await;
-        started.map_err(|error| worker_failed(&error))
+        process::start(launch, &load, &self.reporter).await
     }
 
     async fn serve(
@@ -250,7 +257,7 @@ impl Life {
         let told = self.attend(&mut agent, &mut errands, word.told()).await;
         self.front.withdraw().await;
         let cause = match told {
-            Err(ended) => ended,
+            Err(ended) => self.guard.explain(ended),
             Ok(told) => {
                 let patience = word.patience(told.within);
                 self.drain(&serving, patience, &mut agent, &mut errands)
@@ -343,8 +350,10 @@ impl Life {
 
     /// Ends what is left of the agent and takes its last words.
     async fn bury(&self, mut agent: Agent) {
+        self.guard.kill();
         agent.target.signal(Signal::KILL);
         let _known_already = agent.exited().await;
+        self.guard.has_ended();
         self.end_strays(Some(agent.pid)).await;
         // Whoever still waits for an answer is told now.
         agent.channel.close();

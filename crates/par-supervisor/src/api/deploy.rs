@@ -65,7 +65,7 @@ pub(super) async fn deploy(
     let (options, package) = receive(&api, upload).await?;
     let made = made_of(options, &package)?;
     let mut warnings = package.warnings;
-    warnings.extend(made.warnings());
+    warnings.extend(made.warnings(api.groups.why_not()));
     let checked = DeployEvent::Checked {
         package_id: made.package_id.clone(),
         package_digest: made.digest.to_string(),

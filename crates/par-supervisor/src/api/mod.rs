@@ -38,6 +38,7 @@ pub(crate) struct Api {
     pub(crate) deployments: Deployments,
     /// Where workers listen, `<replica>.sock` each.
     pub(crate) sockets: std::path::PathBuf,
+    pub(crate) groups: Arc<par_sandbox::Groups>,
 }
 
 type Shared = axum::extract::State<Arc<Api>>;

@@ -136,15 +136,16 @@ pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
         1000.0,
     )?;
     within("cpu_limit", options.cpu_limit, 0.01, 4096.0)?;
-    match options.memory_limit_mb {
-        Some(megabytes) if !(16..=1 << 24).contains(&megabytes) => {
-            Err(ApiError::wrong_field(format!(
-                "memory_limit_mb: {megabytes} is not between 16 and {}",
-                1 << 24
-            )))
-        }
+    let whole = |name: &str, value: Option<u64>, least: u64, most: u64| match value {
+        Some(value) if !(least..=most).contains(&value) => Err(ApiError::wrong_field(format!(
+            "{name}: {value} is not between {least} and {most}"
+        ))),
         _ => Ok(()),
-    }
+    };
+    whole("memory_limit_mb", options.memory_limit_mb, 16, 1 << 24)?;
+    whole("pids_limit", options.pids_limit, 4, 1 << 22)?;
+    whole("open_files_limit", options.open_files_limit, 16, 1 << 30)?;
+    whole("workspace_limit_mb", options.workspace_limit_mb, 1, 1 << 30)
 }
 
 /// Variables that no process can be given. Says names alone: values may be secrets.
@@ -208,7 +209,7 @@ pub(super) fn refused(error: IntakeError) -> ApiError {
 
 /// Starts a release.
 pub(super) async fn start(api: &Api, made: Made, running: Running) -> Result<Spawned, ApiError> {
-    let (agent, warnings) = (made.agent.clone(), made.warnings());
+    let (agent, warnings) = (made.agent.clone(), made.warnings(api.groups.why_not()));
     let release = api.control.deploy(made, running).await?;
     started(api, agent, release, warnings).await
 }

@@ -11,6 +11,13 @@
 //! stable_after_seconds = 10
 //! call_timeout_seconds = 60
 //! body_limit_mb = 64
+//! limits_by = "auto"           # or cgroup2, cgroup1, rlimits
+//!
+//! [limits]                     # of agents that ask for no other; 0: none
+//! memory_limit_mb = 512
+//! pids_limit = 512
+//! open_files_limit = 1024
+//! workspace_limit_mb = 1024
 //!
 //! [execution]                  # of each agent that runs code in sessions
 //! sessions = 1000
@@ -36,7 +43,8 @@ use par_model::{AgentId, RestartMode, SessionLimits};
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Notes, Value};
-use super::{Mistake, execution};
+use super::{Mistake, execution, limits};
+use crate::limits::LimitDefaults;
 
 /// An agent that is started with the supervisor.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +68,8 @@ pub(super) struct File {
     pub(super) stable_after: Option<(String, f64)>,
     pub(super) call_timeout: Option<(String, f64)>,
     pub(super) body_limit_mb: Option<(String, u64)>,
+    pub(super) limits_by: Option<(String, String)>,
+    pub(super) limits: LimitDefaults,
     pub(super) execution: SessionLimits,
     pub(super) agents: Vec<FileAgent>,
 }
@@ -106,7 +116,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 12] = [
+        const KNOWN: [&str; 14] = [
             "host",
             "port",
             "state",
@@ -117,6 +127,8 @@ impl File {
             "stable_after_seconds",
             "call_timeout_seconds",
             "body_limit_mb",
+            "limits_by",
+            "limits",
             "execution",
             "agents",
         ];
@@ -156,6 +168,10 @@ impl File {
                         .whole(key.get_ref(), value)
                         .map(|number| (place, number))
                 }
+                "limits_by" => {
+                    file.limits_by = notes.text("limits_by", value).map(|text| (place, text))
+                }
+                "limits" => file.limits = limits::read(value, notes),
                 "execution" => file.execution = execution::read(value, notes),
                 "agents" => file.agents = agents(value, folder, notes),
                 unknown => notes.unknown(unknown, &key.span(), &KNOWN),
@@ -178,12 +194,17 @@ fn agents(value: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Vec<FileAg
 }
 
 fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<FileAgent> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 15] = [
         "id",
         "package",
         "env",
         "memory_limit_mb",
         "cpu_limit",
+        "pids_limit",
+        "open_files_limit",
+        "workspace_limit_mb",
+        "priority",
+        "require_limits",
         "restart_policy",
         "max_restarts",
         "restart_delay_seconds",
@@ -200,6 +221,11 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
             "env" => env = variables(value, notes),
             "memory_limit_mb" => options.memory_limit_mb = notes.whole(name, value),
             "cpu_limit" => options.cpu_limit = notes.number(name, value),
+            "pids_limit" => options.pids_limit = notes.whole(name, value),
+            "open_files_limit" => options.open_files_limit = notes.whole(name, value),
+            "workspace_limit_mb" => options.workspace_limit_mb = notes.whole(name, value),
+            "priority" => options.priority = limits::priority(value, notes),
+            "require_limits" => options.require_limits = notes.truth(name, value),
             "restart_policy" => options.restart_policy = restart_mode(value, notes),
             "max_restarts" => options.max_restarts = notes.whole(name, value),
             "restart_delay_seconds" => options.restart_delay_seconds = notes.number(name, value),

@@ -2,6 +2,7 @@
 
 mod execution;
 mod file;
+mod limits;
 mod table;
 
 use std::fmt;
@@ -12,9 +13,12 @@ use std::time::Duration;
 
 use par_model::SessionLimits;
 use par_model::control::CallLimits;
+use par_model::limits::LimitsBy;
 
 use file::File;
 pub use file::FileAgent;
+
+use crate::limits::LimitDefaults;
 
 /// What was given as a flag, or by a `PAR_*` variable.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +32,8 @@ pub struct Given {
     pub python: Option<PathBuf>,
     /// Seconds.
     pub start_timeout: Option<f64>,
+    /// `auto`, `cgroup2`, `cgroup1` or `rlimits`.
+    pub limits_by: Option<String>,
     /// Without one, `par.toml` in the current folder if it is there.
     pub config: Option<PathBuf>,
 }
@@ -48,6 +54,8 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// Largest JSON body and gRPC message, in bytes.
     pub body_limit: u64,
+    pub limits_by: LimitsBy,
+    pub limits: LimitDefaults,
     pub execution: SessionLimits,
     pub agents: Vec<FileAgent>,
 }
@@ -97,6 +105,10 @@ impl Settings {
             .start_timeout
             .map(|seconds| ("--start-timeout".to_owned(), seconds))
             .or(file.start_timeout);
+        let limits_by = given
+            .limits_by
+            .map(|word| ("--limits-by".to_owned(), word))
+            .or(file.limits_by);
         let settings = Self {
             host: checked(host, parse_host, &mut mistakes)
                 .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -115,6 +127,8 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(60)),
             body_limit: checked(file.body_limit_mb, parse_body_limit, &mut mistakes)
                 .unwrap_or_else(|| CallLimits::default().body),
+            limits_by: checked(limits_by, |word| word.parse(), &mut mistakes).unwrap_or_default(),
+            limits: file.limits,
             execution: file.execution,
             agents: file.agents,
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::rc::Rc;
 use std::time::Duration;
 
 use par_model::control::EndCause;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 
 use super::channel::{self, Channel, Pump};
 use super::logs;
+use crate::limits::Guard;
 use crate::reports::Reporter;
 
 /// For what an agent said before it ended.
@@ -29,7 +31,7 @@ pub(crate) struct Agent {
     pub(crate) child: tokio::process::Child,
     pub(crate) pid: u32,
     pub(crate) target: Target,
-    pub(crate) channel: std::rc::Rc<Channel>,
+    pub(crate) channel: Rc<Channel>,
     pub(crate) unasked: mpsc::Receiver<Frame>,
     /// Ends when the agent closes its end.
     pub(crate) pump: tokio::task::JoinHandle<Result<(), FrameError>>,
@@ -43,8 +45,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) harness: &'a Path,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) folder: &'a Path,
-    pub(crate) data_bytes: Option<u64>,
     pub(crate) private_tmp: Option<PrivateTmp>,
+    pub(crate) guard: &'a Rc<Guard>,
 }
 
 /// Starts the agent; what of its confinement did not take hold is in its log.
@@ -52,7 +54,8 @@ pub(crate) async fn start(
     launch: Launch<'_>,
     load: &Load,
     reporter: &Reporter,
-) -> io::Result<Agent> {
+) -> Result<Agent, EndCause> {
+    let failed = |error: io::Error| worker_failed(&error);
     let process = par_sandbox::spawn_agent(AgentCommand {
         program: launch.python.to_owned(),
         arguments: ["-I", "-S", "-X", "utf8"]
@@ -62,13 +65,13 @@ pub(crate) async fn start(
             .collect(),
         env: launch.env,
         folder: launch.folder.to_owned(),
-        confinement: Confinement {
+        confinement: launch.guard.confine(Confinement {
             parent: std::process::id(),
-            data_bytes: launch.data_bytes,
             private_tmp: launch.private_tmp,
             ..Confinement::default()
-        },
-    })?;
+        }),
+    });
+    let process = process.map_err(failed)?;
     let AgentProcess {
         child,
         pid,
@@ -81,18 +84,19 @@ pub(crate) async fn start(
         tokio::task::spawn_local(logs::collect(stdout, Stream::Stdout, reporter.clone())),
         tokio::task::spawn_local(logs::collect(stderr, Stream::Stderr, reporter.clone())),
     ];
-    let confined = par_sandbox::confined(&mut channel).await?;
-    if let Some(reason) = confined.without_private_tmp {
+    let confined = par_sandbox::confined(&mut channel).await.map_err(failed)?;
+    if let Some(reason) = &confined.without_private_tmp {
         reporter.say(Level::Warning, format!("no /tmp of its own: {reason}"));
     }
+    launch.guard.begin(pid, &confined)?;
     let (unasked_in, unasked) = mpsc::channel(WAITING_FRAMES);
     let (channel, pump) = channel::open(channel, FrameCodec::default(), unasked_in);
-    let body = serde_json::to_vec(load)?;
+    let body = serde_json::to_vec(load).map_err(io::Error::from);
     channel
-        .put(0, Kind::Load, &[&body])
-        .map_err(io::Error::other)?;
+        .put(0, Kind::Load, &[&body.map_err(failed)?])
+        .map_err(|error| worker_failed(&error))?;
     Ok(Agent {
-        target: Target::of(&child)?,
+        target: Target::of(&child).map_err(failed)?,
         child,
         pid,
         channel,

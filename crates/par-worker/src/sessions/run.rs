@@ -143,7 +143,13 @@ impl Run {
                         return result(&frame.body, interpreter).await;
                     }
                     Ok(_) => return broken(interpreter, "spoke out of turn").await,
-                    Err(_gone) => return gone(interpreter).await,
+                    Err(_gone) => {
+                        let end = gone(interpreter).await;
+                        if interpreter.ran_out_of_memory() {
+                            self.stop.get_or_insert(Stop::Memory(self.bounds.memory));
+                        }
+                        return end;
+                    }
                 },
                 piece = self.stdout.read(&mut interpreter.stdout), if reads && self.stdout.open => {
                     self.left.extend(piece);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use http::Method;
 use par_model::api::{DeployEvent, DeployOptions, Deployed, SpawnOptions};
+use par_model::limits::Priority;
 use par_model::{AgentId, RestartMode};
 use tokio::fs::File;
 
@@ -21,7 +22,8 @@ use crate::terminal::{Progress, bytes, harmless, shell_word};
         par deploy hello-0.1.0.apkg                a package\n  \
         par deploy ./hello                         a folder: packed, then deployed\n  \
         par deploy ./hello --name greeter          under another name\n  \
-        par deploy ./hello --env KEY=value --env-file prod.env\n\n\
+        par deploy ./hello --env KEY=value --env-file prod.env\n  \
+        par deploy ./hello --memory 256 --cpu 0.5  limited; `par ps` shows what holds\n\n\
         A running agent of that name is replaced.")]
 pub(crate) struct Deploy {
     /// An .apkg file, or a folder with an agent.yaml
@@ -44,9 +46,61 @@ pub(crate) struct Deploy {
     #[arg(long, value_enum)]
     restart: Option<Restart>,
 
+    #[command(flatten)]
+    limits: LimitFlags,
+
     /// Return once the package is accepted, not when the agent answers
     #[arg(long)]
     no_wait: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitFlags {
+    /// Memory of all its processes together
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..))]
+    memory: Option<u64>,
+
+    /// Processors' worth of time, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    cpu: Option<f64>,
+
+    /// Processes and threads
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(4..))]
+    pids: Option<u64>,
+
+    /// Files that each process may have open
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(16..))]
+    open_files: Option<u64>,
+
+    /// Files in its workspace
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    workspace: Option<u64>,
+
+    /// Who goes first when processors are short
+    #[arg(long, value_enum)]
+    priority: Option<Preference>,
+
+    /// Do not start it where one of its limits cannot be held
+    #[arg(long)]
+    require_limits: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Preference {
+    Low,
+    Normal,
+    High,
+}
+
+impl From<Preference> for Priority {
+    fn from(preference: Preference) -> Self {
+        match preference {
+            Preference::Low => Self::Low,
+            Preference::Normal => Self::Normal,
+            Preference::High => Self::High,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -109,6 +163,13 @@ impl Deploy {
             env_vars,
             options: SpawnOptions {
                 restart_policy: self.restart.map(RestartMode::from),
+                memory_limit_mb: self.limits.memory,
+                cpu_limit: self.limits.cpu,
+                pids_limit: self.limits.pids,
+                open_files_limit: self.limits.open_files,
+                workspace_limit_mb: self.limits.workspace,
+                priority: self.limits.priority.map(Priority::from),
+                require_limits: self.limits.require_limits.then_some(true),
                 ..SpawnOptions::default()
             },
         })

@@ -99,7 +99,9 @@ fn tell(terminal: Terminal, url: &str, report: Report) {
             terminal.warn(&format!("{lines} lines came too fast and are lost"));
             Ok(())
         }
-        Report::Prepared | Report::Log { .. } | Report::Ending { .. } => Ok(()),
+        Report::Prepared | Report::Limits { .. } | Report::Log { .. } | Report::Ending { .. } => {
+            Ok(())
+        }
     };
     // An agent serves on when nobody reads its terminal.
     drop(told);

@@ -45,6 +45,10 @@ pub(crate) struct Up {
     #[arg(long, env = "PAR_START_TIMEOUT", value_name = "SECONDS")]
     start_timeout: Option<f64>,
 
+    /// What holds limits: auto, cgroup2, cgroup1 or rlimits [default: auto, the best there is]
+    #[arg(long, env = "PAR_LIMITS_BY", value_name = "MEANS")]
+    limits_by: Option<String>,
+
     /// What is logged to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "PAR_LOG", value_name = "LEVEL", default_value = "info")]
     log: LevelFilter,
@@ -59,6 +63,7 @@ impl Up {
             agent_ports: self.agent_ports,
             python: self.python,
             start_timeout: self.start_timeout,
+            limits_by: self.limits_by,
             config: self.config,
         })?;
         doors::supervisor(settings, self.log, context.terminal)

@@ -20,6 +20,7 @@ mod exec_typed;
 mod failing_handlers;
 mod failing_starts;
 mod grpc;
+mod limits;
 mod orphans;
 mod outcomes;
 mod packages;
