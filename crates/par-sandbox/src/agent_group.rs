@@ -191,7 +191,7 @@ mod tests {
         let agent = AgentGroup::new(None);
         agent.begins_with(child.id());
         stops_and_goes_on(&agent, &heard);
-        crate::kill_descendants(child.id());
+        kill_descendants(child.id());
         child.kill().expect("killed");
         child.wait().expect("waited for");
     }

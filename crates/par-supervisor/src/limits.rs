@@ -18,13 +18,13 @@ pub struct LimitDefaults {
     pub required: bool,
 }
 
-/// Enough for numpy, pandas and hundreds of threads. Processors are shared by weight, so nobody is held back while
-/// nobody else wants them.
+/// Bounds on what goes wrong, not on what agents do today: numpy, hundreds of threads and many large bodies at one time
+/// have room. Processors are shared by weight, so nobody is held back while nobody else wants them.
 impl Default for LimitDefaults {
     fn default() -> Self {
         Self {
             limits: Limits {
-                memory: Some(512 << 20),
+                memory: Some(2 << 30),
                 cpus: None,
                 pids: Some(512),
                 open_files: Some(1024),

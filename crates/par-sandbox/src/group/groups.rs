@@ -179,7 +179,8 @@ fn try_group(folder: &Path) -> io::Result<()> {
     make_folder(folder)?;
     for file in ["cgroup.freeze", "cgroup.kill"] {
         if !folder.join(file).exists() {
-            return std::fs::remove_dir(folder).and(Err(io::ErrorKind::Unsupported.into()));
+            std::fs::remove_dir(folder)?;
+            return Err(io::ErrorKind::Unsupported.into());
         }
     }
     Ok(())

@@ -169,6 +169,7 @@ mod tests {
             }),
             progress: None,
             agent_pid: None,
+            limits: Default::default(),
         }
     }
 

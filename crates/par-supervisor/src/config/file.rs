@@ -14,7 +14,7 @@
 //! limits_by = "auto"           # or cgroup2, cgroup1, rlimits
 //!
 //! [limits]                     # of agents that ask for no other; 0: none
-//! memory_limit_mb = 512
+//! memory_limit_mb = 2048
 //! pids_limit = 512
 //! open_files_limit = 1024
 //! workspace_limit_mb = 1024

@@ -37,6 +37,8 @@ pub(crate) struct Guard {
     reporter: Reporter,
     /// Why a watchdog has ended the agent.
     verdict: RefCell<Option<EndCause>>,
+    /// Kills by the kernel that the agent itself has outlived.
+    outlived: Cell<u64>,
     pid: Cell<Option<u32>>,
     watching: RefCell<Vec<AbortHandle>>,
 }
@@ -62,6 +64,7 @@ impl Guard {
             workspace: spec.folders.workspace.clone(),
             reporter,
             verdict: RefCell::default(),
+            outlived: Cell::new(0),
             pid: Cell::new(None),
             watching: RefCell::default(),
         };
@@ -148,7 +151,7 @@ impl Guard {
         let events = self.agent.group().map(Group::events).unwrap_or_default();
         match (&cause, self.how(LimitName::Memory)) {
             (EndCause::Signal { signal: KILLED, .. }, Some(by @ (How::Cgroup1 | How::Cgroup2)))
-                if events.oom_kills > 0 =>
+                if events.oom_kills > self.outlived.get() =>
             {
                 let limit_bytes = self.wanted.memory.unwrap_or_default();
                 EndCause::OutOfMemory {

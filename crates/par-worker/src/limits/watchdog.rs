@@ -91,14 +91,12 @@ async fn kills(guard: Rc<Guard>) {
     let Ok(mut notices) = group.out_of_memory_notices() else {
         return; // the end of the agent is explained all the same
     };
-    let mut known = 0;
     while notices.next().await.is_ok() {
         // The notice comes before the kill.
         sleep(Duration::from_millis(20)).await;
-        let events = group.events();
-        let new = events.oom_kills.saturating_sub(known);
+        let kills = group.events().oom_kills;
+        let new = kills.saturating_sub(guard.outlived.get());
         if new > 0 {
-            known = events.oom_kills;
             let most = amount(guard.wanted.memory.unwrap_or_default());
             let message = format!(
                 "out of memory: the kernel killed {new} of the agent's processes, {most} are allowed"
@@ -106,6 +104,8 @@ async fn kills(guard: Rc<Guard>) {
             guard.reporter.say(Level::Warning, message);
         }
         sleep(STORM).await;
+        // Were it the agent, that would be known by now.
+        guard.outlived.set(kills);
     }
 }
 
