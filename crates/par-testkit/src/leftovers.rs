@@ -59,3 +59,23 @@ pub fn control_groups(state: &Path) -> Vec<PathBuf> {
     }
     found
 }
+
+/// For a test that has failed: as far as nobody is in them any more.
+pub(crate) fn remove_control_groups(state: &Path) {
+    let mut waiting = control_groups(state);
+    let mut next = 0;
+    while let Some(folder) = waiting.get(next) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        let below: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .collect();
+        waiting.extend(below);
+        next += 1;
+    }
+    for folder in waiting.iter().rev() {
+        // The test has its own failure to tell of.
+        drop(std::fs::remove_dir(folder));
+    }
+}
