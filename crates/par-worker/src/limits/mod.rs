@@ -150,9 +150,11 @@ impl Guard {
         }
         let events = self.agent.group().map(Group::events).unwrap_or_default();
         match (&cause, self.how(LimitName::Memory)) {
-            (EndCause::Signal { signal: KILLED, .. }, Some(by @ (How::Cgroup1 | How::Cgroup2)))
-                if events.oom_kills > self.outlived.get() =>
-            {
+            // One that had much may take longer to be gone than anybody waits for it.
+            (
+                EndCause::Signal { signal: KILLED, .. } | EndCause::Worker { .. },
+                Some(by @ (How::Cgroup1 | How::Cgroup2)),
+            ) if events.oom_kills > self.outlived.get() => {
                 let limit_bytes = self.wanted.memory.unwrap_or_default();
                 EndCause::OutOfMemory {
                     limit_bytes,

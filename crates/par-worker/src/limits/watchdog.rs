@@ -25,6 +25,8 @@ const WORKSPACE_PAUSES: (Duration, Duration) =
 const SHARE_OF_LOOKING: u32 = 20;
 /// Between two looks at the number of processes: while there are many, and while there are not.
 const PIDS_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// The kernel takes its time to take back what a killed process had.
+const SURELY_GONE: Duration = Duration::from_secs(5);
 /// A storm of notices makes one line in so much time.
 const STORM: Duration = Duration::from_secs(1);
 /// Files and folders of a workspace that is limited.
@@ -103,7 +105,7 @@ async fn kills(guard: Rc<Guard>) {
             );
             guard.reporter.say(Level::Warning, message);
         }
-        sleep(STORM).await;
+        sleep(SURELY_GONE).await;
         // Were it the agent, that would be known by now.
         guard.outlived.set(kills);
     }

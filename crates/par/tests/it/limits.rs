@@ -3,6 +3,7 @@
 use par_testkit::{PackageBuilder, control_groups};
 use serde_json::{Value, json};
 
+use crate::backend::{AGENT, backend, error, run, value};
 use crate::ran::par;
 use crate::scene::Scene;
 
@@ -281,6 +282,22 @@ fn a_supervisor_that_is_killed_leaves_no_group() {
     );
     // Its end waits until nothing is left, groups among it.
     scene.system.kill();
+}
+
+#[test]
+fn a_session_is_in_a_group_of_its_own_and_memory_that_is_only_shared_counts_too() {
+    let scene = backend();
+    let memory = limit(&scene, AGENT, "memory");
+    let groups = value(&scene, "a", "open('/proc/self/cgroup').read()");
+    let has_own = groups
+        .as_str()
+        .is_some_and(|text| text.contains("/session-"));
+    assert_eq!(has_own, is_held_by_a_group(&memory), "{groups}");
+    run(&scene, "a", "kept = 1");
+    let greedy = "import mmap\nshared = mmap.mmap(-1, 3 << 30)\nfor at in range(0, 3 << 30, 4096):\n    shared[at] = 1";
+    let why = error(&scene, "a", greedy);
+    assert!(why.contains("MiB of memory that it may have"), "{why}");
+    assert_eq!(value(&scene, "a", "kept"), 1);
 }
 
 #[test]
