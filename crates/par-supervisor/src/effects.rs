@@ -281,6 +281,7 @@ impl Incarnation {
             }
             Report::Limits { limits } => {
                 let memory = self.ground.wanted.wanted(&self.made.options).memory;
+                limits::log(&self.made.agent, replica, &limits);
                 let told = ToldLimits::of(limits, memory, &self.ground.groups, replica.0);
                 self.send(Message::Limits { replica, told }).await;
             }

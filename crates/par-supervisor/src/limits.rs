@@ -1,10 +1,12 @@
 //! Limits as the operator and the deployer want them, and the control groups that hold them.
 
+use std::time::Duration;
+
 use par_model::api::SpawnOptions;
 use par_model::limits::{Limit, Limits};
+use par_model::{AgentId, ReplicaId};
 use par_sandbox::{Group, Groups};
-use std::time::Duration;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::catalog::Made;
 
@@ -52,6 +54,17 @@ impl LimitDefaults {
 
     pub(crate) fn required(&self, options: &SpawnOptions) -> bool {
         options.require_limits.unwrap_or(self.required)
+    }
+}
+
+/// For the operator, who need not look into every agent's own log.
+pub(crate) fn log(agent: &AgentId, replica: ReplicaId, limits: &[Limit]) {
+    let words: Vec<String> = limits.iter().map(ToString::to_string).collect();
+    let limits_said = words.join(", ");
+    if limits.iter().all(|limit| limit.held) {
+        info!(%agent, %replica, limits = limits_said, "limits hold");
+    } else {
+        warn!(%agent, %replica, limits = limits_said, "limits do not all hold");
     }
 }
 

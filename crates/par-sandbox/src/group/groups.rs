@@ -43,12 +43,13 @@ impl Groups {
             LimitsBy::Rlimits => Err("limits_by is `rlimits`".to_owned()),
             LimitsBy::Cgroup2 => in_version_2(layout, name),
             LimitsBy::Cgroup1 => in_version_1(layout, name, Freezing::ByVersion1),
-            LimitsBy::Auto => in_version_2(layout, name).or_else(|two| {
-                if layout.v1.is_empty() {
-                    return Err(two);
-                }
-                in_version_1(layout, name, Freezing::ByVersion2)
-            }),
+            LimitsBy::Auto if layout.v1.is_empty() => in_version_2(layout, name),
+            // Memory matters most: where both versions have some controllers, the one that has that.
+            LimitsBy::Auto if layout.v2.as_deref().is_some_and(offers_memory) => {
+                in_version_2(layout, name)
+                    .or_else(|_| in_version_1(layout, name, Freezing::ByVersion2))
+            }
+            LimitsBy::Auto => in_version_1(layout, name, Freezing::ByVersion2),
         };
         Self { root }
     }
@@ -186,29 +187,42 @@ fn try_group(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn offers_memory(own: &Path) -> bool {
+    offered(base(own)).contains(&Controller::Memory)
+}
+
+/// Controllers of version 2 that a group could pass on.
+fn offered(base: &Path) -> Vec<Controller> {
+    let text = read(base, "cgroup.controllers").unwrap_or_default();
+    let names: Vec<&str> = text.split_ascii_whitespace().collect();
+    let offers = |controller: &Controller| names.contains(&controller.name());
+    WANTED.into_iter().filter(offers).collect()
+}
+
 fn in_version_2(layout: &Layout, name: &str) -> Result<Group, String> {
     let Some(own) = &layout.v2 else {
         return Err("there is no hierarchy of control groups version 2".to_owned());
     };
     let base = base(own);
-    let offered = read(base, "cgroup.controllers").unwrap_or_default();
-    let offers = |controller: &Controller| {
-        offered
-            .split_ascii_whitespace()
-            .any(|name| name == controller.name())
-    };
-    let (controllers, missing): (Vec<_>, Vec<_>) = WANTED.into_iter().partition(offers);
+    let controllers = offered(base);
+    let missing = WANTED
+        .into_iter()
+        .filter(|controller| !controllers.contains(controller));
     if controllers.is_empty() {
         return Err(format!("{} has no controllers to give", base.display()));
     }
-    let why = |controller| (controller, format!("{} has none", base.display()));
+    let why = |controller: Controller| {
+        let why = format!("{} has no {} controller", base.display(), controller.name());
+        (controller, why)
+    };
+    let missing: Vec<_> = missing.map(why).collect();
     let above = Group::at(GroupPlace {
         parts: vec![GroupPart {
             version: GroupVersion::Two,
             controllers,
             folder: base.to_owned(),
         }],
-        missing: missing.into_iter().map(why).collect(),
+        missing,
     });
     if above.pass_on().is_err() {
         step_aside(base)?;
