@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::control::Liveness;
 use crate::event::Event;
+use crate::limits::{Limit, Priority};
 use crate::log::{Level, Stream};
 use crate::{ProcessState, RestartMode};
 
@@ -43,6 +44,19 @@ pub struct SpawnOptions {
     pub memory_limit_mb: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_limit: Option<f64>,
+    /// Processes and threads, together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_limit: Option<u64>,
+    /// Of each process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files_limit: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_limit_mb: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// Do not start the agent where a limit cannot be held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_limits: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -215,6 +229,9 @@ pub struct ProcessStatus {
     pub restart_in: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// What it may have, and what of that holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// What is not there because nobody calls: the next call brings it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleState>,
@@ -338,7 +355,15 @@ pub struct Resources {
 pub struct Memory {
     pub rss_bytes: u64,
     pub vms_bytes: u64,
+    /// With a fair share of what processes share; absent where there are too many to count.
+    #[serde(default)]
+    pub pss_bytes: Option<u64>,
     pub percent: f64,
+    /// Of the agent without its worker: what counts against `limit_bytes`.
+    #[serde(default)]
+    pub limited_bytes: Option<u64>,
+    #[serde(default)]
+    pub limit_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

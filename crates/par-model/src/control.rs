@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::limits::{Grouping, How, Limit, Limits, amount};
 use crate::log::LogLine;
 use crate::{AgentId, ReplicaId, SessionLimits};
 
@@ -50,8 +51,11 @@ pub struct WorkerSpec {
     pub folders: Folders,
     /// The interpreter that the operator chose; else one is looked for.
     pub python: Option<PathBuf>,
-    /// Most bytes of private memory that each process of the agent may have.
-    pub memory_limit: Option<u64>,
+    /// Where the groups of the agent and of its sessions are made.
+    pub grouping: Grouping,
+    pub wanted: Limits,
+    /// Without all of them the agent is not started.
+    pub limits_required: bool,
     pub limits: CallLimits,
     pub sessions: SessionLimits,
     #[serde(default)]
@@ -135,6 +139,10 @@ pub enum Report {
     /// The agent answers.
     Ready {
         agent_pid: u32,
+    },
+    /// What the agent may have, and what of that holds.
+    Limits {
+        limits: Vec<Limit>,
     },
     Log {
         line: LogLine,
@@ -227,6 +235,31 @@ pub enum EndCause {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         said: Option<String>,
     },
+    /// It had more memory than it may have.
+    OutOfMemory {
+        limit_bytes: u64,
+        peak_bytes: u64,
+        /// Processes that the kernel killed for it.
+        kills: u64,
+        by: How,
+    },
+    /// It had more processes and threads than it may have, where only a watchdog can hold that.
+    TooManyProcesses {
+        limit: u64,
+        found: u64,
+    },
+    WorkspaceFull {
+        limit_bytes: u64,
+        used_bytes: u64,
+    },
+    /// More files and folders than may be.
+    TooManyFiles {
+        limit: u64,
+    },
+    /// Limits that are required do not hold here.
+    LimitsNotHeld {
+        reason: String,
+    },
     /// The worker was asked to end, and did.
     Asked,
     /// A later release took its place before it answered.
@@ -260,6 +293,36 @@ impl std::fmt::Display for EndCause {
                 after,
                 said: Some(said),
             } => write!(f, "{said} for {after:?}"),
+            Self::OutOfMemory {
+                limit_bytes,
+                peak_bytes,
+                by,
+                ..
+            } => {
+                let (used, most) = (amount(*peak_bytes), amount(*limit_bytes));
+                let who = match by {
+                    How::Cgroup1 | How::Cgroup2 => "killed by the kernel",
+                    _ => "killed by the worker's watchdog",
+                };
+                write!(f, "out of memory: used {used} of {most} allowed ({who})")
+            }
+            Self::TooManyProcesses { limit, found } => write!(
+                f,
+                "too many processes: {found} processes and threads of {limit} allowed (killed by the worker's watchdog)"
+            ),
+            Self::WorkspaceFull {
+                limit_bytes,
+                used_bytes,
+            } => {
+                let (used, most) = (amount(*used_bytes), amount(*limit_bytes));
+                write!(f, "the workspace is full: used {used} of {most} allowed")
+            }
+            Self::TooManyFiles { limit } => {
+                write!(f, "the workspace is full: more than {limit} files")
+            }
+            Self::LimitsNotHeld { reason } => {
+                write!(f, "limits are required and do not hold: {reason}")
+            }
             Self::Asked => write!(f, "stopped"),
             Self::Superseded => write!(f, "a later release took its place before it answered"),
             Self::Abandoned => write!(f, "let go before it took the calls"),
@@ -281,4 +344,23 @@ pub enum Command {
     Freeze,
     /// Say that you are there.
     Ping,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_for_want_of_memory_names_its_figures() {
+        let cause = EndCause::OutOfMemory {
+            limit_bytes: 64 << 20,
+            peak_bytes: 64 << 20,
+            kills: 1,
+            by: How::Cgroup1,
+        };
+        assert_eq!(
+            cause.to_string(),
+            "out of memory: used 64 MiB of 64 MiB allowed (killed by the kernel)"
+        );
+    }
 }

@@ -10,6 +10,7 @@ pub mod failure;
 pub mod grpc;
 pub mod headers;
 pub mod id;
+pub mod limits;
 pub mod log;
 pub mod policy;
 pub mod session;

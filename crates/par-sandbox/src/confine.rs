@@ -1,13 +1,16 @@
 //! The hidden subcommand `__confine`: changes the process that it is, then becomes the agent.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use par_model::limits::LimitName;
 use rustix::process::{
-    Resource, Rlimit, Signal, getpid, getppid, nice, set_child_subreaper,
+    Resource, Rlimit, Signal, getpid, getppid, getrlimit, nice, set_child_subreaper,
     set_parent_process_death_signal, setrlimit, setsid,
 };
 use rustix::thread::set_no_new_privs;
@@ -25,8 +28,14 @@ pub struct Confinement {
     pub private_tmp: Option<PrivateTmp>,
     /// Orphans below the process stay below it, so that they can be found when it ends.
     pub keeps_orphans: bool,
-    /// How much less than the worker it is preferred by the scheduler, 0 to 19.
+    /// How much less than the worker it is preferred by the scheduler, -20 to 19.
     pub niceness: i32,
+    /// Most files that each process may have open.
+    pub open_files: Option<u64>,
+    /// Files through which control groups are joined.
+    pub groups: Vec<PathBuf>,
+    /// Where one of these limits does not hold the program is not begun.
+    pub limits_required: bool,
 }
 
 /// What took hold, said on standard input before the program begins.
@@ -34,6 +43,12 @@ pub struct Confinement {
 pub struct Confined {
     /// Why there is no private `/tmp`, where one was asked for.
     pub without_private_tmp: Option<String>,
+    /// Why it is in no control group, where it should be in one.
+    #[serde(default)]
+    pub without_group: Option<String>,
+    /// Limits of the process itself that do not hold, and why.
+    #[serde(default)]
+    pub not_held: Vec<(LimitName, String)>,
 }
 
 /// Arguments: the [`Confinement`] as JSON, the program, its arguments. Returns only if something failed.
@@ -52,15 +67,26 @@ pub fn confine(mut arguments: impl Iterator<Item = OsString>) -> io::Error {
     };
     let confined = serde_json::from_str(&asked)
         .map_err(io::Error::from)
-        .and_then(|asked| apply(&asked))
-        .and_then(|confined| tell(&confined));
+        .and_then(|asked| become_confined(&asked));
     match confined {
         Ok(()) => Command::new(program).args(arguments).exec(),
         Err(error) => error,
     }
 }
 
+fn become_confined(asked: &Confinement) -> io::Result<()> {
+    let confined = apply(asked)?;
+    tell(&confined)?;
+    let holds = confined.without_group.is_none() && confined.not_held.is_empty();
+    if asked.limits_required && !holds {
+        return Err(io::Error::other("a limit that is required does not hold"));
+    }
+    Ok(())
+}
+
 fn apply(asked: &Confinement) -> io::Result<Confined> {
+    // First of all: whatever follows counts, and the files may be out of sight soon.
+    let without_group = asked.groups.iter().find_map(|door| join(door));
     let private_tmp = asked.private_tmp.as_ref().map(private_tmp::make);
     let without_private_tmp = private_tmp.transpose()?.flatten();
     die_with(asked.parent)?;
@@ -72,13 +98,38 @@ fn apply(asked: &Confinement) -> io::Result<Confined> {
     if asked.keeps_orphans {
         set_child_subreaper(Some(getpid()))?;
     }
-    if asked.niceness > 0 {
-        nice(asked.niceness)?;
-    }
+    let open_files = asked.open_files.and_then(limit_open_files);
+    let priority = Some(asked.niceness).filter(|niceness| *niceness != 0);
+    let priority = priority.and_then(be_nice);
     set_no_new_privs(true)?;
     Ok(Confined {
         without_private_tmp,
+        without_group,
+        not_held: open_files.into_iter().chain(priority).collect(),
     })
+}
+
+/// Why it did not work, if it did not.
+fn join(door: &Path) -> Option<String> {
+    let joined = OpenOptions::new().write(true).open(door);
+    let joined = joined.and_then(|mut door| door.write_all(b"0"));
+    let error = joined.err()?;
+    Some(format!("failed to join {}: {error}", door.display()))
+}
+
+fn limit_open_files(most: u64) -> Option<(LimitName, String)> {
+    limit(Resource::Nofile, most).err()?;
+    let now = getrlimit(Resource::Nofile).maximum;
+    // Fewer than asked for is held; more is not given without privileges.
+    let now = now.map_or_else(|| "unlimited".to_owned(), |most| most.to_string());
+    let why = format!("it cannot be raised: the hard limit is {now}");
+    Some((LimitName::OpenFiles, why))
+}
+
+fn be_nice(niceness: i32) -> Option<(LimitName, String)> {
+    let error = nice(niceness).err()?;
+    let why = format!("the kernel refuses niceness {niceness}: {error}");
+    Some((LimitName::Priority, why))
 }
 
 /// After the namespaces: a change of who we are would take it back.

@@ -59,6 +59,13 @@ pub fn resident_bytes(root: u32) -> u64 {
     all.filter_map(resident_pages).sum::<u64>() * rustix::param::page_size() as u64
 }
 
+/// Threads that `root` and all below it have now: a process has at least one.
+pub fn threads(root: u32) -> u64 {
+    let all = descendants(root).into_iter().chain([root]);
+    all.map(|pid| fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u64))
+        .sum()
+}
+
 async fn end(limit: Duration, find: impl Fn() -> Vec<u32>) {
     let give_up = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
@@ -117,7 +124,7 @@ fn children_of(pid: u32) -> Vec<u32> {
     children
 }
 
-fn state_of(pid: u32) -> Option<char> {
+pub(crate) fn state_of(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 1..].trim_start().chars().next()
 }
@@ -129,7 +136,7 @@ fn session_of(pid: u32) -> Option<u32> {
     fields.nth(3)?.parse().ok()
 }
 
-fn proportional_bytes_of(pid: u32) -> Option<u64> {
+pub(crate) fn proportional_bytes_of(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;

@@ -4,15 +4,18 @@
 //! subcommand `__confine`: single-threaded, never in a forked copy of an async program.
 //!
 //! What takes hold today: a session and process group of its own, an environment made from nothing, no inherited
-//! file descriptor but the channel, no core dumps, no new privileges, a data limit a process, death with the worker,
-//! and where it is asked for a `/tmp` of its own ([`Confined`] says whether). What does not hold yet, namespaces, cgroups, Landlock and seccomp, is said by [`protections`].
+//! file descriptor but the channel, no core dumps, no new privileges, death with the worker, limits of the process and
+//! of its control group, and where it is asked for a `/tmp` of its own ([`Confined`] says whether). What does not hold
+//! yet, namespaces, Landlock and seccomp, is said by [`protections`].
 
 mod agent;
+mod agent_group;
 mod birth;
 mod children;
 mod confine;
 mod descendants;
 mod exit;
+mod group;
 mod own;
 mod private_tmp;
 mod processes;
@@ -23,13 +26,15 @@ mod tree;
 mod usage;
 
 pub use agent::{AgentCommand, AgentProcess, confined, spawn_agent, try_private_tmp};
+pub use agent_group::AgentGroup;
 pub use birth::Birth;
 pub use children::reap_orphans;
 pub use confine::{Confined, Confinement, confine};
 pub use descendants::{
-    end_descendants, end_marked, end_orphans_of, proportional_bytes, resident_bytes,
+    end_descendants, end_marked, end_orphans_of, proportional_bytes, resident_bytes, threads,
 };
 pub use exit::{end_cause, signal_name};
+pub use group::{Group, GroupEvents, GroupUsage, Groups, OutOfMemoryNotices, Swept};
 pub use own::{name_process, spawn_own, spawn_successor, spawn_worker};
 pub use private_tmp::PrivateTmp;
 pub use processes::{ProcessEntry, process_table};

@@ -41,13 +41,6 @@ impl Made {
         all
     }
 
-    /// Most bytes of private memory for each process of the agent.
-    pub(crate) fn memory_limit(&self) -> Option<u64> {
-        self.options
-            .memory_limit_mb
-            .map(|megabytes| megabytes.saturating_mul(1 << 20))
-    }
-
     pub(crate) fn idle_timeout(&self) -> Option<Duration> {
         let seconds = self.options.idle_timeout_seconds?;
         Duration::try_from_secs_f64(seconds).ok()
@@ -92,18 +85,6 @@ impl Made {
     pub(crate) fn liveness(&self) -> Liveness {
         // Whoever deploys is told of what is wrong.
         self.options.liveness().unwrap_or_default()
-    }
-
-    /// What was asked for and holds less than one may think, or not at all.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let memory = self.options.memory_limit_mb.map(|megabytes| {
-            format!("memory_limit_mb={megabytes} holds for each process of the agent, not for all of them together")
-        });
-        let cpu = self
-            .options
-            .cpu_limit
-            .map(|_| "cpu_limit is not enforced by this version".to_owned());
-        memory.into_iter().chain(cpu).collect()
     }
 }
 

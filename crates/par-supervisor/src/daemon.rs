@@ -14,7 +14,9 @@ use par_lifecycle::Command;
 use par_model::AgentId;
 use par_model::control::CallLimits;
 use par_model::event::EventKind;
+use par_model::limits::group_name;
 use par_package::Store;
+use par_sandbox::Groups;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tower::ServiceExt as _;
@@ -177,7 +179,15 @@ impl Daemon {
             keeper.clone(),
         );
         let routes = Routes::default();
-        let ground = ground(&settings, state, &announcement, logs, messages.clone());
+        let groups = open_groups(&settings, state.root());
+        let ground = ground(
+            &settings,
+            state,
+            &announcement,
+            logs,
+            messages.clone(),
+            Arc::clone(&groups),
+        );
         let mut house = House {
             ground: Rc::clone(&ground),
             settings: settings.clone(),
@@ -206,6 +216,7 @@ impl Daemon {
             figures: Figures::of(routes.clone()),
             sockets,
             upgrades,
+            groups: Arc::clone(&groups),
         });
         let gateway = open_gateway(
             Listeners {
@@ -256,6 +267,7 @@ impl Daemon {
                     warn!(%reason, "the state file was not closed in order");
                 }
                 control.logs.close();
+                groups.close();
             }
             End::HandedOver(successor) => {
                 let patience = settings.upgrade_drain_timeout;
@@ -399,6 +411,17 @@ impl Upgrade {
     }
 }
 
+fn open_groups(settings: &Settings, state: &Path) -> Arc<Groups> {
+    let groups = Groups::open(&group_name(state), settings.limits_by);
+    if let Some(why) = groups.why_not() {
+        warn!(
+            why,
+            "there are no control groups: limits are held by rlimits and watchdogs, or not at all"
+        );
+    }
+    Arc::new(groups)
+}
+
 fn url_of(local: SocketAddr) -> String {
     let host = if local.ip().is_unspecified() {
         "127.0.0.1".to_owned()
@@ -417,6 +440,7 @@ fn ground(
     announcement: &Announcement,
     logs: Arc<LogStore>,
     events: mpsc::Sender<Message>,
+    groups: Arc<Groups>,
 ) -> Rc<Ground> {
     Rc::new(Ground {
         state,
@@ -429,6 +453,8 @@ fn ground(
             ..CallLimits::default()
         },
         sessions: settings.execution,
+        wanted: settings.limits.clone(),
+        groups,
         outlive: settings.worker_grace,
         logs,
         events,

@@ -127,6 +127,7 @@ impl Driver {
             Message::Progress { replica, message } => {
                 self.told(replica).progress = Some(message);
             }
+            Message::Limits { replica, told } => self.told(replica).limits = told,
             Message::AgentPid { replica, pid } => self.told(replica).agent_pid = Some(pid),
             Message::Born {
                 replica,

@@ -17,6 +17,7 @@ use crate::adoption::Found;
 use crate::catalog::Made;
 use crate::gone::Gone;
 use crate::incarnation::Incarnation;
+use crate::limits::LimitDefaults;
 use crate::logs::{LogStore, line_of_ours};
 use crate::message::Message;
 use crate::orders::{self, Order, Orders};
@@ -36,6 +37,8 @@ pub(crate) struct Ground {
     pub(crate) python: Option<std::path::PathBuf>,
     pub(crate) limits: par_model::control::CallLimits,
     pub(crate) sessions: par_model::SessionLimits,
+    pub(crate) wanted: LimitDefaults,
+    pub(crate) groups: Arc<par_sandbox::Groups>,
     /// How long workers go on without us.
     pub(crate) outlive: Duration,
     pub(crate) logs: Arc<LogStore>,

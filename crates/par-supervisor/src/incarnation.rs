@@ -25,6 +25,7 @@ use crate::adoption::Found;
 use crate::catalog::Made;
 use crate::chain;
 use crate::effects::{Ground, Place};
+use crate::limits::{self, ToldLimits};
 use crate::logs::line_of_ours;
 use crate::message::Message;
 use crate::orders::{self, PING_EVERY};
@@ -103,6 +104,7 @@ impl Incarnation {
             return;
         }
         self.remove_sockets();
+        limits::end_group(&self.ground.groups, self.place.replica.0).await;
         // Its orphans went to somebody else.
         par_sandbox::end_marked(&mark, STRAYS).await;
         self.conclude(cause).await;
@@ -150,6 +152,7 @@ impl Incarnation {
         drop(children);
         if !self.ground.handed_over.get() {
             self.remove_sockets();
+            limits::end_group(&self.ground.groups, self.place.replica.0).await;
             self.end_strays().await;
         }
         cause
@@ -289,6 +292,12 @@ impl Incarnation {
             Report::Quiet => self.tell(Event::Quiet(replica)).await,
             Report::Busy => self.tell(Event::Busy(replica)).await,
             Report::Sessions { any } => self.tell(Event::Sessions { replica, any }).await,
+            Report::Limits { limits } => {
+                let memory = self.ground.wanted.wanted(&self.made.options).memory;
+                limits::log(&self.made.agent, replica, &limits);
+                let told = ToldLimits::of(limits, memory, &self.ground.groups, replica.0);
+                self.send(Message::Limits { replica, told }).await;
+            }
             Report::Log { line } => self.log(line),
             Report::LogsDropped { lines } => {
                 let message =
@@ -336,7 +345,9 @@ impl Incarnation {
             supervisor_url: ground.url.clone(),
             folders: ground.state.folders_of(&made.agent),
             python: ground.python.clone(),
-            memory_limit: made.memory_limit(),
+            grouping: ground.groups.make(replica.0),
+            wanted: ground.wanted.wanted(&made.options),
+            limits_required: ground.wanted.required(&made.options),
             limits: ground.limits,
             sessions: self.ground.sessions,
             liveness: made.liveness(),

@@ -19,6 +19,7 @@ mod gone;
 mod handover;
 mod incarnation;
 mod keeper;
+mod limits;
 mod listed;
 mod logs;
 mod message;
@@ -38,6 +39,7 @@ mod wishes;
 pub use config::{FileAgent, Given, Mistakes, Settings};
 pub use daemon::{Announcement, StartError, run};
 pub use events::webhooks::{Secret, Target, Webhook};
+pub use limits::LimitDefaults;
 pub use logs::LogSettings;
 
 pub(crate) use par_model::failure::chain;

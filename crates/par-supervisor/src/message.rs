@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::catalog::Made;
 use crate::keeper::Keeper;
+use crate::limits::ToldLimits;
 use crate::logs::LogStore;
 use crate::snapshot::Snapshot;
 
@@ -56,6 +57,10 @@ pub(crate) enum Message {
     },
     /// What had to be kept is kept, or why it is not.
     Saved(Result<Saved, String>),
+    Limits {
+        replica: ReplicaId,
+        told: ToldLimits,
+    },
 }
 
 /// What of the driver's has been kept.

@@ -20,7 +20,6 @@ use crate::events::EventLog;
 use crate::keeper::Keeper;
 use crate::message::Message;
 use crate::restore;
-use crate::snapshot::Told;
 use crate::wishes::Wishes;
 
 /// Ids of incarnations of one life of the supervisor; the next one begins above them.
@@ -48,6 +47,8 @@ pub(crate) async fn restore(
     if let Err(error) = ground.state.clear_sockets(&adoption::replicas(&found)) {
         warn!(%error, "failed to remove sockets of an earlier supervisor");
     }
+    let kept_groups: Vec<u64> = found.iter().map(|it| it.kept.replica.0).collect();
+    ground.groups.sweep(&kept_groups).await;
     let mut wishes = Wishes::default();
     wishes.begin_with(
         agents
@@ -156,10 +157,7 @@ impl Driver {
                 found.target.signal(rustix::process::Signal::KILL);
                 continue;
             };
-            *self.publisher.told(replica) = Told {
-                progress: None,
-                agent_pid: found.resumed.agent_pid,
-            };
+            self.publisher.told(replica).agent_pid = found.resumed.agent_pid;
             let (quiet, any) = (found.resumed.quiet, found.resumed.sessions);
             let place = Place {
                 replica,

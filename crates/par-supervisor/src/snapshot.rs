@@ -12,6 +12,7 @@ use par_model::control::EndCause;
 use par_model::{AgentId, ProcessId, ProcessState, ReplicaId};
 
 use crate::catalog::Made;
+use crate::limits::ToldLimits;
 
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot {
@@ -33,10 +34,11 @@ pub(crate) struct Known {
 }
 
 /// What an incarnation told about itself.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     pub(crate) progress: Option<String>,
     pub(crate) agent_pid: Option<u32>,
+    pub(crate) limits: ToldLimits,
 }
 
 impl Snapshot {
@@ -123,6 +125,12 @@ impl Known {
             .next()
     }
 
+    /// Of the replica that stands for all.
+    pub(crate) fn limits(&self) -> ToldLimits {
+        let told = self.told(self.replica());
+        told.map_or_else(ToldLimits::default, |told| told.limits.clone())
+    }
+
     fn told(&self, replica: &ReplicaStatus) -> Option<&Told> {
         self.told.get(&replica.incarnation?.replica)
     }
@@ -162,6 +170,7 @@ impl Known {
                 .min()
                 .map(|at| seconds(now, at)),
             resources: None,
+            limits: self.limits().limits.clone(),
             release: replica.release.0,
             replicas: self.status.desired.replicas,
             instances: self

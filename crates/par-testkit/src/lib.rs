@@ -10,6 +10,7 @@ mod system;
 mod wait;
 
 pub use http::{Answer, Http};
+pub use leftovers::control_groups;
 pub use package::PackageBuilder;
 pub use ports::PortRange;
 pub use python::python_environment;

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::leftovers::wait_until_nothing_is_left;
+use crate::leftovers::{remove_control_groups, wait_until_nothing_is_left};
 use crate::processes::descendants;
 use crate::{Http, PortRange, wait_for};
 
@@ -264,6 +264,13 @@ impl Drop for System {
             for process in below.iter().filter(|process| process.is_alive()) {
                 kill(process.pid, Signal::KILL);
             }
+            let give_up = std::time::Instant::now() + Duration::from_secs(2);
+            while below.iter().any(crate::processes::Process::is_alive)
+                && std::time::Instant::now() < give_up
+            {
+                thread::sleep(Duration::from_millis(10));
+            }
+            remove_control_groups(&self.state);
         }
     }
 }

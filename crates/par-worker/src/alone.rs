@@ -7,9 +7,10 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use par_model::control::{CallLimits, EndCause, Folders, Liveness, Report, Secret, WorkerSpec};
+use par_model::limits::{Grouping, Limits};
 use par_model::log::LogLine;
 use par_model::{AgentId, ReplicaId, SessionLimits};
-use par_package::{Limits, Store};
+use par_package::Store;
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -132,7 +133,7 @@ impl Signals {
 fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
     let store = Store::open(&alone.state.join("packages")).map_err(AloneError::Package)?;
     let package = store
-        .admit(&alone.package, &Limits::default())
+        .admit(&alone.package, &par_package::Limits::default())
         .map_err(AloneError::Package)?;
     let agent = AgentId::from_str(&package.manifest.name.to_string()).map_err(AloneError::Name)?;
     Ok(WorkerSpec {
@@ -157,7 +158,11 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
             workspace: alone.state.join("agents").join(agent.as_str()),
         },
         python: alone.python,
-        memory_limit: None,
+        grouping: Grouping::Without {
+            why: "it runs alone".to_owned(),
+        },
+        wanted: Limits::default(),
+        limits_required: false,
         limits: CallLimits::default(),
         sessions: SessionLimits::default(),
         liveness: Liveness::default(),

@@ -59,7 +59,7 @@ async fn supervised() -> io::Result<()> {
         reports,
         ending: ending_in,
         idle: Rc::clone(&idle),
-        told: Resumed::default(),
+        told: Told::default(),
         untold: vec![],
     };
     let conversing = tokio::task::spawn_local(conversation.run(link));
@@ -135,14 +135,20 @@ enum Parted {
     Done,
 }
 
+/// What any supervisor was told, and a later one has to know.
+#[derive(Default)]
+struct Told {
+    resumed: Resumed,
+    limits: Option<Report>,
+}
+
 struct Conversation {
     doors: Doors,
     reporter: Reporter,
     reports: Reports,
     ending: watch::Sender<Ending>,
     idle: Rc<Idle>,
-    /// What any supervisor was told.
-    told: Resumed,
+    told: Told,
     /// Lines that the last supervisor may not have heard.
     untold: Vec<u8>,
 }
@@ -177,7 +183,10 @@ impl Conversation {
     /// Says what an earlier supervisor was told.
     async fn resume(&self, link: &mut Link) -> io::Result<()> {
         let mut line = vec![];
-        put(&mut line, &Report::Resumed(self.told));
+        put(&mut line, &Report::Resumed(self.told.resumed));
+        if let Some(limits) = &self.told.limits {
+            put(&mut line, limits);
+        }
         link.write.write_all(&line).await
     }
 
@@ -244,7 +253,7 @@ async fn next_line<T: serde::de::DeserializeOwned>(
 async fn tell(
     mut write: OwnedWriteHalf,
     reports: &mut Reports,
-    told: &mut Resumed,
+    told: &mut Told,
     untold: &mut Vec<u8>,
 ) -> io::Result<()> {
     loop {
@@ -252,7 +261,7 @@ async fn tell(
         untold.clear();
         // Of what comes at one time, the end comes first.
         let next = match reports.try_next() {
-            None if told.ending => return Ok(()),
+            None if told.resumed.ending => return Ok(()),
             None => reports.next().await,
             some => some,
         };
@@ -275,13 +284,15 @@ async fn tell(
 }
 
 /// What a later supervisor has to know of a report.
-fn note(told: &mut Resumed, report: &Report) {
+fn note(told: &mut Told, report: &Report) {
+    let resumed = &mut told.resumed;
     match report {
-        Report::Ready { agent_pid } => told.agent_pid = Some(*agent_pid),
-        Report::Quiet => told.quiet = true,
-        Report::Busy => told.quiet = false,
-        Report::Sessions { any } => told.sessions = *any,
-        Report::Ending { .. } => told.ending = true,
+        Report::Ready { agent_pid } => resumed.agent_pid = Some(*agent_pid),
+        Report::Quiet => resumed.quiet = true,
+        Report::Busy => resumed.quiet = false,
+        Report::Sessions { any } => resumed.sessions = *any,
+        Report::Ending { .. } => resumed.ending = true,
+        Report::Limits { .. } => told.limits = Some(report.clone()),
         _ => {}
     }
 }

@@ -1,6 +1,7 @@
 //! Whether anybody calls the agent, and the freezing of one that nobody calls.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,12 +10,35 @@ use par_model::log::Level;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::agent::liveness::Pulse;
+use crate::limits::Guard;
 use crate::reports::Reporter;
 
 /// Holds the agent's processes still, and lets them go on.
 pub(crate) trait Freezer {
-    fn freeze(&self) -> std::io::Result<()>;
-    fn thaw(&self) -> std::io::Result<()>;
+    fn freeze(&self) -> io::Result<()>;
+    fn thaw(&self) -> io::Result<()>;
+}
+
+/// All processes of the agent, which is not probed meanwhile.
+pub(crate) struct Ice {
+    pub(crate) guard: Rc<Guard>,
+    pub(crate) pulse: Rc<Pulse>,
+}
+
+impl Freezer for Ice {
+    fn freeze(&self) -> io::Result<()> {
+        self.pulse.pause();
+        self.guard
+            .agent
+            .freeze()
+            .inspect_err(|_| self.pulse.resume())
+    }
+
+    fn thaw(&self) -> io::Result<()> {
+        self.pulse.resume();
+        self.guard.agent.thaw()
+    }
 }
 
 pub(crate) struct Idle {
@@ -53,7 +77,7 @@ impl Idle {
 
     /// How the agent is frozen from now on; it is not frozen now.
     pub(crate) fn freeze_by(&self, freezer: Option<Box<dyn Freezer>>) {
-        self.frozen.set(false);
+        self.thaw();
         self.freezer.replace(freezer);
     }
 
@@ -158,15 +182,15 @@ mod tests {
     use super::*;
     use crate::reports::{self, Reports};
 
-    struct Ice(Rc<Cell<bool>>);
+    struct Switch(Rc<Cell<bool>>);
 
-    impl Freezer for Ice {
-        fn freeze(&self) -> std::io::Result<()> {
+    impl Freezer for Switch {
+        fn freeze(&self) -> io::Result<()> {
             self.0.set(true);
             Ok(())
         }
 
-        fn thaw(&self) -> std::io::Result<()> {
+        fn thaw(&self) -> io::Result<()> {
             self.0.set(false);
             Ok(())
         }
@@ -176,7 +200,7 @@ mod tests {
         let (reporter, reports) = reports::channel();
         let idle = Idle::new(Some(Duration::from_secs(9)), reporter);
         let ice = Rc::new(Cell::new(false));
-        idle.freeze_by(Some(Box::new(Ice(Rc::clone(&ice)))));
+        idle.freeze_by(Some(Box::new(Switch(Rc::clone(&ice)))));
         (idle, reports, ice)
     }
 

@@ -14,6 +14,7 @@ mod grpc;
 mod http;
 mod idle;
 mod life;
+mod limits;
 mod prepare;
 mod reports;
 mod serving;

@@ -36,7 +36,8 @@ use crate::ending::{Ending, Told, Word};
 use crate::fate::Fate;
 use crate::grpc::{Outward, Own};
 use crate::http::{About, AboutPackage, Front, Listeners, Server, Ui, probe};
-use crate::idle::Idle;
+use crate::idle::{Ice, Idle};
+use crate::limits::Guard;
 use crate::prepare::{Prepared, prepare};
 use crate::reports::Reporter;
 use crate::serving::Serving;
@@ -74,15 +75,17 @@ pub(crate) async fn live(
         Err(error) => return worker_failed(&error),
     };
     let life = Life {
+        guard: Guard::new(&spec, reporter.clone()),
         spec,
         reporter,
         front,
         sockets,
         fate: Rc::new(Fate::default()),
-        pulse: Pulse::default(),
+        pulse: Rc::default(),
     };
     let cause = life.until_the_end(Word::listen(ending), server).await;
     drop(watching);
+    life.guard.close().await;
     if let Some(socket) = &life.spec.socket
         && let Err(error) = std::fs::remove_file(socket)
     {
@@ -139,7 +142,8 @@ struct Life {
     /// None where the agent can have none.
     sockets: Option<Sockets>,
     fate: Rc<Fate>,
-    pulse: Pulse,
+    pulse: Rc<Pulse>,
+    guard: Rc<Guard>,
 }
 
 /// Why the agent is not served any longer.
@@ -157,8 +161,10 @@ impl Life {
         let (agent, serving) = match started {
             Ok(started) => started,
             Err(cause) => {
+                self.guard.kill();
                 self.end_sessions().await;
                 self.end_strays(None).await;
+                self.guard.has_ended();
                 return cause;
             }
         };
@@ -167,11 +173,12 @@ impl Life {
 
     /// Prepares, loads, and publishes the agent.
     async fn start(&self) -> Result<(Agent, Rc<Serving>), EndCause> {
+        self.guard.check()?;
         let package = Package::open(&self.spec.package).map_err(|error| worker_failed(&error))?;
         self.introduce(&package);
         let prepared = prepare(&self.spec, &package, &self.reporter).await?;
         if package.manifest.wants_execution() {
-            let ground = ground(&self.spec, &prepared, self.reporter.clone());
+            let ground = ground(&self.spec, &prepared, &self.guard, self.reporter.clone());
             let ground = ground.map_err(|error| worker_failed(&error))?;
             let admission = Rc::clone(&self.front.admission);
             self.front.offer(Sessions::start(ground, admission));
@@ -181,6 +188,7 @@ impl Life {
         let ready = match agent.ready(async |frame| self.early(&frame).await).await {
             Ok(ready) => ready,
             Err(cause) => {
+                let cause = self.guard.explain(cause);
                 self.bury(agent).await;
                 return Err(cause);
             }
@@ -195,6 +203,10 @@ impl Life {
         );
         let serving = Rc::new(serving);
         self.front.serve(Rc::clone(&serving)).await;
+        self.front.idle.freeze_by(Some(Box::new(Ice {
+            guard: Rc::clone(&self.guard),
+            pulse: Rc::clone(&self.pulse),
+        })));
         if let Some(sessions) = self.front.sessions() {
             sessions.warm_up();
         }
@@ -252,14 +264,13 @@ impl Life {
             harness: &prepared.harness,
             env,
             folder: &package.root,
-            data_bytes: self.spec.memory_limit,
+            guard: &self.guard,
         };
         let sockets = self.sockets.as_ref();
         let output = Output::new().map_err(|error| worker_failed(&error))?;
         let site = prepared.site.clone();
         let load = load_of(&self.spec, package, site, sockets, &output.mark);
-        let started = process::start(launch, &load, output, &self.reporter).await;
-        started.map_err(|error| worker_failed(&error))
+        process::start(launch, &load, output, &self.reporter).await
     }
 
     async fn serve(
@@ -279,9 +290,10 @@ impl Life {
         };
         let until = self.attend(&mut agent, &mut errands, until).await;
         self.front.withdraw().await;
-        self.front.idle.thaw(); // What is held still neither hears a goodbye nor dies.
+        // What is held still neither hears a goodbye nor dies.
+        self.front.idle.freeze_by(None);
         let cause = match until {
-            Err(ended) => ended,
+            Err(ended) => self.guard.explain(ended),
             Ok(Until::Hung(cause)) => {
                 self.ask_where_it_hangs(&agent, &cause).await;
                 cause
@@ -416,8 +428,10 @@ impl Life {
 
     /// Ends what is left of the agent and takes its last words.
     async fn bury(&self, mut agent: Agent) {
+        self.guard.kill();
         agent.target.signal(Signal::KILL);
         let _known_already = agent.exited().await;
+        self.guard.has_ended();
         self.end_strays(Some(agent.pid)).await;
         // Whoever still waits for an answer is told now.
         agent.channel.close();

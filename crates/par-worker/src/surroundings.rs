@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use par_model::control::WorkerSpec;
 
 use crate::agent::sockets::Sockets;
+use crate::limits::Guard;
 use crate::prepare::Prepared;
 use crate::reports::Reporter;
 use crate::sessions::{Ground, Serials};
@@ -47,6 +48,7 @@ pub(crate) fn backend_socket(sockets: Option<&Sockets>) -> BTreeMap<String, Path
 pub(crate) fn ground(
     spec: &WorkerSpec,
     prepared: &Prepared,
+    guard: &Guard,
     reporter: Reporter,
 ) -> io::Result<Ground> {
     let folder = spec.folders.workspace.join("sessions");
@@ -68,6 +70,8 @@ pub(crate) fn ground(
         keep: keep.into_iter().flatten().collect(),
         tmp_bytes: TMP_BYTES,
         limits: spec.sessions,
+        group: guard.replica().cloned(),
+        pids: spec.wanted.pids,
         serials: Serials::default(),
         reporter,
         said: RefCell::default(),

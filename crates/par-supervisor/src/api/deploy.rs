@@ -67,7 +67,7 @@ pub(super) async fn deploy(
     let beside = beside(canary_percent)?;
     let made = made_of(options, &package)?;
     let mut warnings = package.warnings;
-    warnings.extend(made.warnings());
+    warnings.extend(made.warnings(api.groups.why_not()));
     let checked = DeployEvent::Checked {
         package_id: made.package_id.clone(),
         package_digest: made.digest.to_string(),

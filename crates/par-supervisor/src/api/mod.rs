@@ -48,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) sockets: std::path::PathBuf,
     /// Who lets another process go on.
     pub(crate) upgrades: tokio::sync::mpsc::Sender<crate::daemon::Upgrade>,
+    pub(crate) groups: Arc<par_sandbox::Groups>,
 }
 
 type Shared = axum::extract::State<Arc<Api>>;

@@ -152,15 +152,16 @@ pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
     let replicas = options.replicas.map(f64::from);
     within("replicas", replicas, 1.0, f64::from(MOST_REPLICAS))?;
     options.liveness().map_err(ApiError::wrong_field)?;
-    match options.memory_limit_mb {
-        Some(megabytes) if !(16..=1 << 24).contains(&megabytes) => {
-            Err(ApiError::wrong_field(format!(
-                "memory_limit_mb: {megabytes} is not between 16 and {}",
-                1 << 24
-            )))
-        }
+    let whole = |name: &str, value: Option<u64>, least: u64, most: u64| match value {
+        Some(value) if !(least..=most).contains(&value) => Err(ApiError::wrong_field(format!(
+            "{name}: {value} is not between {least} and {most}"
+        ))),
         _ => Ok(()),
-    }
+    };
+    whole("memory_limit_mb", options.memory_limit_mb, 16, 1 << 24)?;
+    whole("pids_limit", options.pids_limit, 4, 1 << 22)?;
+    whole("open_files_limit", options.open_files_limit, 16, 1 << 30)?;
+    whole("workspace_limit_mb", options.workspace_limit_mb, 1, 1 << 30)
 }
 
 /// Variables that no process can be given. Says names alone: values may be secrets.
@@ -224,7 +225,7 @@ pub(super) fn refused(error: IntakeError) -> ApiError {
 
 /// Starts a release.
 pub(super) async fn start(api: &Api, made: Made, beside: Beside) -> Result<Spawned, ApiError> {
-    let (agent, warnings) = (made.agent.clone(), made.warnings());
+    let (agent, warnings) = (made.agent.clone(), made.warnings(api.groups.why_not()));
     let release = api.control.deploy(made, beside).await?;
     started(api, agent, release, warnings).await
 }

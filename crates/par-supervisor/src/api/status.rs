@@ -19,6 +19,8 @@ use super::refusal::ApiError;
 use crate::snapshot::Snapshot;
 
 const LONGEST_WAIT: f64 = 300.0;
+/// To count what processes share takes the kernel long: agents that come later go without.
+const LONGEST_COUNT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct Wanted {
@@ -57,11 +59,20 @@ pub(super) async fn status(
 fn describe(snapshot: &Snapshot) -> SupervisorStatus {
     let now = Instant::now();
     let table = par_sandbox::process_table();
+    let give_up = now + LONGEST_COUNT;
     let processes = snapshot.agents.iter().map(|(agent, known)| {
         let mut status = known.to_api(agent, now);
         status.resources = status
             .pid
             .and_then(|pid| resources(&table, pid, status.uptime));
+        if let Some(resources) = &mut status.resources {
+            let memory = &mut resources.memory;
+            let limits = known.limits();
+            memory.limit_bytes = limits.memory;
+            memory.limited_bytes = limits.used(status.agent_pid);
+            let in_time = Instant::now() < give_up;
+            memory.pss_bytes = in_time.then(|| par_sandbox::proportional_bytes(resources.pid));
+        }
         (ProcessId::of(agent.clone()).to_string(), status)
     });
     SupervisorStatus {
@@ -89,6 +100,9 @@ fn resources(table: &[ProcessEntry], pid: u32, uptime: Option<f64>) -> Option<Re
         memory: Memory {
             rss_bytes: usage.rss_bytes,
             vms_bytes: usage.vms_bytes,
+            pss_bytes: None,
+            limited_bytes: None,
+            limit_bytes: None,
             percent: percent(usage.rss_bytes as f64, usage.memory_total as f64),
         },
         cpu: Cpu {

@@ -14,6 +14,13 @@
 //! session_timeout_seconds = 600
 //! upgrade_drain_seconds = 3600
 //! body_limit_mb = 64
+//! limits_by = "auto"           # or cgroup2, cgroup1, rlimits
+//!
+//! [limits]                     # of agents that ask for no other; 0: none
+//! memory_limit_mb = 2048
+//! pids_limit = 512
+//! open_files_limit = 1024
+//! workspace_limit_mb = 1024
 //!
 //! [execution]                  # of each agent that runs code in sessions
 //! sessions = 1000
@@ -51,8 +58,9 @@ use par_model::{AgentId, RestartMode, SessionLimits};
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Notes, Value};
-use super::{Mistake, execution, logs, webhooks};
+use super::{Mistake, execution, limits, logs, webhooks};
 use crate::events::webhooks::Webhook;
+use crate::limits::LimitDefaults;
 use crate::logs::LogSettings;
 
 /// An agent that is started with the supervisor.
@@ -80,6 +88,8 @@ pub(super) struct File {
     pub(super) session_timeout: Option<(String, f64)>,
     pub(super) upgrade_drain: Option<(String, f64)>,
     pub(super) body_limit_mb: Option<(String, u64)>,
+    pub(super) limits_by: Option<(String, String)>,
+    pub(super) limits: LimitDefaults,
     pub(super) execution: SessionLimits,
     pub(super) logs: LogSettings,
     pub(super) agents: Vec<FileAgent>,
@@ -128,7 +138,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 17] = [
+        const KNOWN: [&str; 19] = [
             "host",
             "port",
             "state",
@@ -142,6 +152,8 @@ impl File {
             "session_timeout_seconds",
             "upgrade_drain_seconds",
             "body_limit_mb",
+            "limits_by",
+            "limits",
             "execution",
             "logs",
             "agents",
@@ -198,6 +210,10 @@ impl File {
                         .whole(key.get_ref(), value)
                         .map(|number| (place, number))
                 }
+                "limits_by" => {
+                    file.limits_by = notes.text("limits_by", value).map(|text| (place, text))
+                }
+                "limits" => file.limits = limits::read(value, notes),
                 "execution" => file.execution = execution::read(value, notes),
                 "logs" => file.logs = logs::read(value, notes),
                 "agents" => file.agents = agents(value, folder, notes),
@@ -222,12 +238,17 @@ fn agents(value: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Vec<FileAg
 }
 
 fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<FileAgent> {
-    const KNOWN: [&str; 18] = [
+    const KNOWN: [&str; 23] = [
         "id",
         "package",
         "env",
         "memory_limit_mb",
         "cpu_limit",
+        "pids_limit",
+        "open_files_limit",
+        "workspace_limit_mb",
+        "priority",
+        "require_limits",
         "restart_policy",
         "max_restarts",
         "restart_delay_seconds",
@@ -253,6 +274,11 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
             "env" => env = variables(value, notes),
             "memory_limit_mb" => options.memory_limit_mb = notes.whole(name, value),
             "cpu_limit" => options.cpu_limit = notes.number(name, value),
+            "pids_limit" => options.pids_limit = notes.whole(name, value),
+            "open_files_limit" => options.open_files_limit = notes.whole(name, value),
+            "workspace_limit_mb" => options.workspace_limit_mb = notes.whole(name, value),
+            "priority" => options.priority = limits::priority(value, notes),
+            "require_limits" => options.require_limits = notes.truth(name, value),
             "restart_policy" => options.restart_policy = restart_mode(value, notes),
             "max_restarts" => options.max_restarts = notes.whole(name, value),
             "restart_delay_seconds" => options.restart_delay_seconds = notes.number(name, value),

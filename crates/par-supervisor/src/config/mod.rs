@@ -2,6 +2,7 @@
 
 mod execution;
 mod file;
+mod limits;
 mod logs;
 mod table;
 mod webhooks;
@@ -14,11 +15,14 @@ use std::time::Duration;
 
 use par_model::SessionLimits;
 use par_model::control::CallLimits;
+use par_model::limits::LimitsBy;
 
 use crate::events::webhooks::Webhook;
 use crate::logs::LogSettings;
 use file::File;
 pub use file::FileAgent;
+
+use crate::limits::LimitDefaults;
 
 /// What was given as a flag, or by a `PAR_*` variable.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,8 @@ pub struct Given {
     pub start_timeout: Option<f64>,
     /// Seconds; 0: workers end with their supervisor.
     pub worker_grace: Option<f64>,
+    /// `auto`, `cgroup2`, `cgroup1` or `rlimits`.
+    pub limits_by: Option<String>,
     /// Without one, `par.toml` in the current folder if it is there.
     pub config: Option<PathBuf>,
 }
@@ -60,6 +66,8 @@ pub struct Settings {
     pub upgrade_drain_timeout: Duration,
     /// Largest JSON body and gRPC message, in bytes.
     pub body_limit: u64,
+    pub limits_by: LimitsBy,
+    pub limits: LimitDefaults,
     pub execution: SessionLimits,
     pub logs: LogSettings,
     pub agents: Vec<FileAgent>,
@@ -116,6 +124,10 @@ impl Settings {
             .worker_grace
             .map(|seconds| ("--worker-grace".to_owned(), seconds))
             .or(file.worker_grace);
+        let limits_by = given
+            .limits_by
+            .map(|word| ("--limits-by".to_owned(), word))
+            .or(file.limits_by);
         let settings = Self {
             host: checked(host, parse_host, &mut mistakes)
                 .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -140,6 +152,8 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(3600)),
             body_limit: checked(file.body_limit_mb, parse_body_limit, &mut mistakes)
                 .unwrap_or_else(|| CallLimits::default().body),
+            limits_by: checked(limits_by, |word| word.parse(), &mut mistakes).unwrap_or_default(),
+            limits: file.limits,
             execution: file.execution,
             logs: file.logs,
             agents: file.agents,

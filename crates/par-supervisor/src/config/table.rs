@@ -82,6 +82,13 @@ impl Notes<'_> {
         }
     }
 
+    pub(super) fn truth(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
+        match value.get_ref() {
+            DeValue::Boolean(truth) => Some(*truth),
+            other => self.expected(key, "true or false", other, value.span()),
+        }
+    }
+
     pub(super) fn path(&mut self, key: &str, value: &Value<'_>) -> Option<PathBuf> {
         self.text(key, value).map(PathBuf::from)
     }

@@ -47,12 +47,10 @@ impl Pulse {
     }
 
     /// From now on the agent cannot answer, and need not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "who freezes agents pauses it"))]
     pub(crate) fn pause(&self) {
         self.paused.set(true);
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "who freezes agents resumes it"))]
     pub(crate) fn resume(&self) {
         self.paused.set(false);
         self.resumed.notify_waiters();

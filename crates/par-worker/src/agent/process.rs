@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::rc::Rc;
 use std::time::Duration;
 
 use par_model::control::EndCause;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 
 use super::channel::{self, Channel, Pump};
 use super::logs::{self, Output};
+use crate::limits::Guard;
 use crate::reports::Reporter;
 
 /// For what an agent said before it ended.
@@ -29,11 +31,11 @@ pub(crate) struct Agent {
     pub(crate) child: tokio::process::Child,
     pub(crate) pid: u32,
     pub(crate) target: Target,
-    pub(crate) channel: std::rc::Rc<Channel>,
+    pub(crate) channel: Rc<Channel>,
     pub(crate) unasked: mpsc::Receiver<Frame>,
     /// Ends when the agent closes its end.
     pub(crate) pump: tokio::task::JoinHandle<Result<(), FrameError>>,
-    pub(crate) output: std::rc::Rc<Output>,
+    pub(crate) output: Rc<Output>,
     /// End when the agent, and all that it started, have closed their output.
     pub(crate) readers: [tokio::task::JoinHandle<()>; 2],
 }
@@ -44,17 +46,18 @@ pub(crate) struct Launch<'a> {
     pub(crate) harness: &'a Path,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) folder: &'a Path,
-    pub(crate) data_bytes: Option<u64>,
     pub(crate) private_tmp: Option<PrivateTmp>,
+    pub(crate) guard: &'a Rc<Guard>,
 }
 
 /// Starts the agent; what of its confinement did not take hold is in its log.
 pub(crate) async fn start(
     launch: Launch<'_>,
     load: &Load,
-    output: std::rc::Rc<Output>,
+    output: Rc<Output>,
     reporter: &Reporter,
-) -> io::Result<Agent> {
+) -> Result<Agent, EndCause> {
+    let failed = |error: io::Error| worker_failed(&error);
     let process = par_sandbox::spawn_agent(AgentCommand {
         program: launch.python.to_owned(),
         arguments: ["-I", "-S", "-X", "utf8"]
@@ -64,13 +67,13 @@ pub(crate) async fn start(
             .collect(),
         env: launch.env,
         folder: launch.folder.to_owned(),
-        confinement: Confinement {
+        confinement: launch.guard.confine(Confinement {
             parent: std::process::id(),
-            data_bytes: launch.data_bytes,
             private_tmp: launch.private_tmp,
             ..Confinement::default()
-        },
-    })?;
+        }),
+    });
+    let process = process.map_err(failed)?;
     let AgentProcess {
         child,
         pid,
@@ -93,19 +96,20 @@ pub(crate) async fn start(
             reporter.clone(),
         )),
     ];
-    let confined = par_sandbox::confined(&mut channel).await?;
-    if let Some(reason) = confined.without_private_tmp {
+    let confined = par_sandbox::confined(&mut channel).await.map_err(failed)?;
+    if let Some(reason) = &confined.without_private_tmp {
         reporter.say(Level::Warning, format!("no /tmp of its own: {reason}"));
     }
+    launch.guard.begin(pid, &confined)?;
     let (unasked_in, unasked) = mpsc::channel(WAITING_FRAMES);
     let (channel, pump) = channel::open(channel, FrameCodec::default(), unasked_in);
     output.names.watch(&channel);
-    let body = serde_json::to_vec(load)?;
+    let body = serde_json::to_vec(load).map_err(io::Error::from);
     channel
-        .put(0, Kind::Load, &[&body])
-        .map_err(io::Error::other)?;
+        .put(0, Kind::Load, &[&body.map_err(failed)?])
+        .map_err(|error| worker_failed(&error))?;
     Ok(Agent {
-        target: Target::of(&child)?,
+        target: Target::of(&child).map_err(failed)?,
         child,
         pid,
         channel,

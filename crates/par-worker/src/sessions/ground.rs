@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use par_model::SessionLimits;
 use par_model::log::Level;
-use par_sandbox::Confined;
+use par_sandbox::{Confined, Group};
 
 use super::interpreter::Serials;
 use crate::reports::Reporter;
@@ -25,6 +25,10 @@ pub(crate) struct Ground {
     /// Of a session's own `/tmp`.
     pub(crate) tmp_bytes: u64,
     pub(crate) limits: SessionLimits,
+    /// Where each interpreter has a control group, if there are any.
+    pub(crate) group: Option<Group>,
+    /// Processes and threads of each.
+    pub(crate) pids: Option<u64>,
     pub(crate) serials: Serials,
     /// For what the agent's log has to say of its sessions.
     pub(crate) reporter: Reporter,

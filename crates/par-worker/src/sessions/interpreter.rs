@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use super::bounds::SessionGroup;
 use super::ground::Ground;
 use super::remove;
 use crate::agent::Exchange;
@@ -61,6 +62,7 @@ pub(super) struct Interpreter {
     folder: PathBuf,
     /// In the environment of all that it starts.
     mark: String,
+    bounds: SessionGroup,
     /// When its memory may be counted fairly again.
     fair_after: Cell<Option<Instant>>,
 }
@@ -86,8 +88,10 @@ impl Interpreter {
     async fn start_in(ground: &Ground, folder: PathBuf, serial: u64) -> Result<Self, EndCause> {
         let failed = |error: io::Error| worker_failed(&error);
         make_folder(&folder).map_err(failed)?;
-        let process = par_sandbox::spawn_agent(command(ground, &folder, serial)).map_err(failed)?;
-        let started = Self::of(process, folder, serial, ground).await;
+        let bounds = SessionGroup::make(ground, serial);
+        let command = command(ground, &folder, serial, bounds.doors());
+        let process = par_sandbox::spawn_agent(command).map_err(failed)?;
+        let started = Self::of(process, folder, serial, ground, bounds).await;
         let (interpreter, mut unasked) = started.map_err(failed)?;
         interpreter.load(ground).map_err(failed)?;
         // From then on it is not asked for anything but runs: with nobody to take it, anything else ends the channel.
@@ -102,6 +106,7 @@ impl Interpreter {
         folder: PathBuf,
         serial: u64,
         ground: &Ground,
+        mut bounds: SessionGroup,
     ) -> io::Result<(Self, mpsc::Receiver<Frame>)> {
         let AgentProcess {
             child,
@@ -110,7 +115,11 @@ impl Interpreter {
             stdout,
             stderr,
         } = process;
-        ground.note(par_sandbox::confined(&mut channel).await?);
+        let confined = par_sandbox::confined(&mut channel).await?;
+        if let Some(why) = &confined.without_group {
+            bounds.give_up(why);
+        }
+        ground.note(confined);
         let most = ground.limits.result + AROUND_THE_VALUES;
         let codec = FrameCodec {
             most: usize::try_from(most).unwrap_or(usize::MAX),
@@ -127,6 +136,7 @@ impl Interpreter {
             stderr,
             folder,
             mark: format!("{SESSION}={serial}"),
+            bounds,
             fair_after: Cell::new(None),
         };
         Ok((interpreter, unasked))
@@ -170,6 +180,7 @@ impl Interpreter {
     /// Lets it have what a session of this tier may have, from now on.
     pub(super) fn limit(&self, tier: Tier) {
         par_sandbox::limit_process(self.pid, tier_memory(tier), tier.processors());
+        self.bounds.limit(tier);
     }
 
     pub(super) fn begin(&self) -> Exchange {
@@ -186,12 +197,21 @@ impl Interpreter {
 
     /// Ends it and all that it started, now.
     pub(super) fn kill(&self) {
+        self.bounds.kill();
         par_sandbox::kill_descendants(self.pid);
         self.target.signal(Signal::KILL);
     }
 
-    /// Whether it and all below it have more memory than so many bytes.
+    /// Whether the kernel has killed it, or something that it started, for want of memory.
+    pub(super) fn ran_out_of_memory(&self) -> bool {
+        self.bounds.ran_out_of_memory()
+    }
+
+    /// Whether it and all below it have more memory than so many bytes. Never where the kernel holds that.
     pub(super) fn has_more_than(&self, bytes: u64) -> bool {
+        if self.bounds.hold_memory() {
+            return false;
+        }
         // What processes share is counted for each of them first, because that is quick, and then fairly.
         if par_sandbox::resident_bytes(self.pid) <= bytes {
             return false;
@@ -226,6 +246,7 @@ impl Interpreter {
         self.target.signal(Signal::KILL);
         let cause = self.exited().await;
         par_sandbox::end_orphans_of(self.pid, &self.mark, LONGEST_END).await;
+        self.bounds.end(LONGEST_END).await;
         self.channel.close();
         self.pump.abort();
         cause
@@ -247,7 +268,7 @@ pub(super) fn tier_memory(tier: Tier) -> u64 {
     tier.memory().min(machine)
 }
 
-fn command(ground: &Ground, folder: &Path, serial: u64) -> AgentCommand {
+fn command(ground: &Ground, folder: &Path, serial: u64, groups: Vec<PathBuf>) -> AgentCommand {
     let mut keep = ground.keep.clone();
     keep.push(folder.to_owned());
     AgentCommand {
@@ -269,6 +290,8 @@ fn command(ground: &Ground, folder: &Path, serial: u64) -> AgentCommand {
             }),
             keeps_orphans: true,
             niceness: NICENESS,
+            groups,
+            ..Confinement::default()
         },
     }
 }

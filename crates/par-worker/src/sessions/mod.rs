@@ -8,6 +8,7 @@
 //! A run belongs to a task of ours, not to whoever asked for it: when the caller leaves, the code is interrupted, and
 //! the session is there for the next one.
 
+mod bounds;
 mod ground;
 mod interpreter;
 mod nursery;

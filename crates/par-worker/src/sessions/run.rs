@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use par_model::control::EndCause;
 use par_protocol::frame::{Frame, Kind, split_chunk};
 use par_protocol::session::Ran;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -33,6 +34,7 @@ const WAITING: usize = 8;
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// For one that closed its channel to end.
 const LAST_EXIT: Duration = Duration::from_millis(500);
+const KILLED: i32 = 9;
 /// After an end that was not asked for.
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -143,7 +145,7 @@ impl Run {
                         return result(&frame.body, interpreter).await;
                     }
                     Ok(_) => return broken(interpreter, "spoke out of turn").await,
-                    Err(_gone) => return gone(interpreter).await,
+                    Err(_gone) => return self.gone(interpreter).await,
                 },
                 piece = self.stdout.read(&mut interpreter.stdout), if reads && self.stdout.open => {
                     self.left.extend(piece);
@@ -161,6 +163,25 @@ impl Run {
                 _ = looks.tick() => self.look(interpreter),
             }
         }
+    }
+
+    /// A channel is seen to close before its process is seen to end; one that goes on without it is ended.
+    async fn gone(&mut self, interpreter: &mut Interpreter) -> End {
+        // The kernel takes its time to take back what a killed process had.
+        let patience = if interpreter.ran_out_of_memory() {
+            LAST_EXIT * 20
+        } else {
+            LAST_EXIT
+        };
+        let Ok(cause) = timeout(patience, interpreter.exited()).await else {
+            return broken(interpreter, "broke off its channel and went on").await;
+        };
+        if matches!(cause, EndCause::Signal { signal: KILLED, .. })
+            && interpreter.ran_out_of_memory()
+        {
+            self.stop.get_or_insert(Stop::Memory(self.bounds.memory));
+        }
+        End::Gone(cause.to_string())
     }
 
     fn progress(&mut self, frame: Frame, interpreter: &Interpreter) {
@@ -255,14 +276,6 @@ async fn result(body: &[u8], interpreter: &mut Interpreter) -> End {
     match rmp_serde::from_slice::<Ran>(body) {
         Ok(ran) => End::Ran(Box::new(ran)),
         Err(_) => broken(interpreter, "answered what is not understood").await,
-    }
-}
-
-/// A channel is seen to close before its process is seen to end; one that goes on without it is ended.
-async fn gone(interpreter: &mut Interpreter) -> End {
-    match timeout(LAST_EXIT, interpreter.exited()).await {
-        Ok(cause) => End::Gone(cause.to_string()),
-        Err(_) => broken(interpreter, "broke off its channel and went on").await,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use http::Method;
 use par_model::api::{DeployEvent, DeployOptions, Deployed, SpawnOptions};
+use par_model::limits::Priority;
 use par_model::{AgentId, RestartMode};
 use tokio::fs::File;
 
@@ -22,6 +23,7 @@ use crate::terminal::{Progress, bytes, harmless, shell_word};
         par deploy ./hello                         a folder: packed, then deployed\n  \
         par deploy ./hello --name greeter          under another name\n  \
         par deploy ./hello --env KEY=value --env-file prod.env\n  \
+        par deploy ./hello --memory 256 --cpu 0.5   limited; `par ps` shows what holds\n  \
         par deploy ./hello --secret-file keys.env   values that are kept apart and never shown\n  \
         par deploy ./hello --canary 10              gets 10 % of the calls until `par promote hello`\n  \
         par deploy ./hello --replicas 3             three processes side by side\n\n\
@@ -83,6 +85,8 @@ pub(crate) struct Deploy {
     /// A path of the agent's own that has to answer 2xx, too
     #[arg(long, value_name = "PATH")]
     liveness_path: Option<String>,
+    #[command(flatten)]
+    limits: LimitFlags,
 
     /// Return once the package is accepted, not when the agent answers
     #[arg(long)]
@@ -96,6 +100,55 @@ fn percent(text: &str) -> Result<f64, String> {
     percent
         .filter(|percent| (0.1..=99.9).contains(percent))
         .ok_or_else(|| "a share is between 0.1 and 99.9 percent".to_owned())
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitFlags {
+    /// Memory of all its processes together
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..))]
+    memory: Option<u64>,
+
+    /// Processors' worth of time, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    cpu: Option<f64>,
+
+    /// Processes and threads
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(4..))]
+    pids: Option<u64>,
+
+    /// Files that each process may have open
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(16..))]
+    open_files: Option<u64>,
+
+    /// Files in its workspace
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    workspace: Option<u64>,
+
+    /// Who goes first when processors are short
+    #[arg(long, value_enum)]
+    priority: Option<Preference>,
+
+    /// Do not start it where one of its limits cannot be held
+    #[arg(long)]
+    require_limits: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Preference {
+    Low,
+    Normal,
+    High,
+}
+
+impl From<Preference> for Priority {
+    fn from(preference: Preference) -> Self {
+        match preference {
+            Preference::Low => Self::Low,
+            Preference::Normal => Self::Normal,
+            Preference::High => Self::High,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -173,6 +226,13 @@ impl Deploy {
                 liveness_interval_seconds: self.liveness_interval,
                 liveness_deadline_seconds: self.liveness_deadline,
                 liveness_path: self.liveness_path,
+                memory_limit_mb: self.limits.memory,
+                cpu_limit: self.limits.cpu,
+                pids_limit: self.limits.pids,
+                open_files_limit: self.limits.open_files,
+                workspace_limit_mb: self.limits.workspace,
+                priority: self.limits.priority.map(Priority::from),
+                require_limits: self.limits.require_limits.then_some(true),
                 ..SpawnOptions::default()
             },
         })

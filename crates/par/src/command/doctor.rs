@@ -127,6 +127,9 @@ impl Doctor {
         }
         findings.extend([supervisor, checks::kernel(), checks::protections()]);
         findings.push(checks::sessions().await);
+        if let Some(settings) = &settings {
+            findings.push(checks::limits(settings).await);
+        }
         findings
     }
 }

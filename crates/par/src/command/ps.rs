@@ -2,7 +2,8 @@
 
 use clap::Args;
 use par_model::ProcessState;
-use par_model::api::{IdleState, ProcessStatus, RolloutStatus, SupervisorStatus};
+use par_model::api::{IdleState, Memory, ProcessStatus, RolloutStatus, SupervisorStatus};
+use par_model::limits::Limit;
 
 use super::{Context, fleet};
 use crate::terminal::{Cell, Column, Row, Style, Table, bytes, duration};
@@ -62,6 +63,8 @@ fn one(context: &Context, status: &SupervisorStatus, name: &str) -> anyhow::Resu
         return Ok(());
     }
     let mut below = reasons(process);
+    let limits = process.limits.iter();
+    below.extend(limits.map(|limit| Cell::new(limit.to_string(), shade(limit))));
     if let Some(traceback) = &process.traceback {
         below.push(Cell::new(traceback.trim_end(), Style::Faint));
     }
@@ -105,10 +108,19 @@ fn cells(process: &ProcessStatus) -> Vec<Cell> {
         known(process.port.map(|port| port.to_string())),
         known(process.uptime.map(duration)),
         process.restart_count.to_string().into(),
-        known(resources.map(|r| bytes(r.memory.rss_bytes))),
+        known(resources.map(|r| memory(&r.memory))),
         known(resources.map(|r| format!("{:.1}%", r.cpu.percent))),
         process.package_id.as_str().into(),
     ]
+}
+
+/// What the agent's tree has and, where that is limited, what of it counts and how much is allowed.
+fn memory(memory: &Memory) -> String {
+    let fair = memory.pss_bytes.unwrap_or(memory.rss_bytes);
+    match (memory.limited_bytes, memory.limit_bytes) {
+        (Some(used), Some(most)) => format!("{}/{}", bytes(used), bytes(most)).replace(' ', ""),
+        _ => bytes(fair),
+    }
 }
 
 /// With how many of the replicas are there, if there are several.
@@ -135,6 +147,14 @@ fn style(process: &ProcessStatus) -> Style {
         ProcessState::Starting | ProcessState::Stopping => Style::Warning,
         ProcessState::Stopped => Style::Faint,
         ProcessState::Failed | ProcessState::Crashed => Style::Bad,
+    }
+}
+
+fn shade(limit: &Limit) -> Style {
+    if limit.held {
+        Style::Faint
+    } else {
+        Style::Warning
     }
 }
 
@@ -174,6 +194,12 @@ fn reasons(process: &ProcessStatus) -> Vec<Cell> {
             below.push(Cell::new(line, Style::Faint));
         }
         None => {}
+    }
+    let not_held = process.limits.iter().filter(|limit| !limit.held);
+    let not_held: Vec<String> = not_held.map(|limit| limit.name.to_string()).collect();
+    if !not_held.is_empty() {
+        let words = format!("limits that do not hold here: {}", not_held.join(", "));
+        below.push(Cell::new(words, Style::Warning));
     }
     if let Some(seconds) = process.restart_in {
         let soon = format!("restarts in {}", duration(seconds.ceil()));

@@ -48,6 +48,9 @@ pub(crate) struct Up {
     /// How long agents go on when the supervisor is gone, for the next one to find them [default: 60]
     #[arg(long, env = "PAR_WORKER_GRACE", value_name = "SECONDS")]
     worker_grace: Option<f64>,
+    /// What holds limits: auto, cgroup2, cgroup1 or rlimits [default: auto, the best there is]
+    #[arg(long, env = "PAR_LIMITS_BY", value_name = "MEANS")]
+    limits_by: Option<String>,
 
     /// What is logged to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "PAR_LOG", value_name = "LEVEL", default_value = "info")]
@@ -64,6 +67,7 @@ impl Up {
             python: self.python,
             start_timeout: self.start_timeout,
             worker_grace: self.worker_grace,
+            limits_by: self.limits_by,
             config: self.config,
         })?;
         doors::supervisor(settings, self.log, context.terminal)

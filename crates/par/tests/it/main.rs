@@ -22,6 +22,7 @@ mod failing_handlers;
 mod failing_starts;
 mod grpc;
 mod hanging;
+mod limits;
 mod logs;
 mod metrics;
 mod orphans;

@@ -75,6 +75,12 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["deploy", "x", "--env", "novalue"], "KEY=VALUE"),
         (&["deploy", "x", "--name", "Not An Id"], "lowercase"),
         (&["deploy", "x", "--restart", "often"], "on-failure"),
+        (&["deploy", "x", "--memory", "1"], "16"),
+        (
+            &["deploy", "x", "--priority", "urgent"],
+            "low, normal, high",
+        ),
+        (&["up", "--limits-by", "hope"], "cgroup1"),
         (&["stop"], "AGENT"),
         (&["exec"], "AGENT"),
         (&["exec", "x", "-c", "1", "--timeout", "0"], "above 0"),

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use par_model::api::RuntimeHealth;
-use par_sandbox::run_tool;
+use par_model::limits::{Grouping, Limit, Limits};
+use par_sandbox::{Group, Groups, run_tool};
 use par_supervisor::Settings;
 use rustix::fs::{Access, access};
 
@@ -170,6 +171,54 @@ pub(super) async fn sessions() -> Finding {
     let found = format!("sessions share the machine's /tmp: {why_not}");
     Finding::new("sessions", Verdict::Warn, found)
         .help("allow user namespaces (sysctl user.max_user_namespaces, or the AppArmor profile), or run as root")
+}
+
+/// What limits an agent could be given, tried with a group that nobody is in.
+pub(super) async fn limits(settings: &Settings) -> Finding {
+    let groups = Groups::open(
+        &format!("par-doctor-{}", std::process::id()),
+        settings.limits_by,
+    );
+    let group = match groups.make(0) {
+        Grouping::In(place) => Group::at(place),
+        Grouping::Without { why } => {
+            let found = format!(
+                "memory, pids and workspace are held by watchdogs, open files by rlimits; cpu is not held: {why}"
+            );
+            return Finding::new("limits", Verdict::Warn, found)
+                .help("run the supervisor as a service with control groups of its own (systemd: Delegate=yes), or as root");
+        }
+    };
+    let tried = group.make("agent").map(|agent| {
+        agent.set(&Limits {
+            memory: Some(64 << 20),
+            cpus: Some(1.0),
+            pids: Some(64),
+            ..Limits::default()
+        })
+    });
+    group.end(LIMIT).await;
+    groups.close();
+    let said = match tried {
+        Ok(said) => said,
+        Err(why) => return Finding::new("limits", Verdict::Warn, why),
+    };
+    let word = |limit: &Limit| match (limit.how, &limit.why) {
+        (Some(how), _) => format!("{} by {how}", limit.name),
+        (None, why) => format!(
+            "{} not: {}",
+            limit.name,
+            why.as_deref().unwrap_or("unknown")
+        ),
+    };
+    let words: Vec<String> = said.iter().map(word).collect();
+    let found = format!(
+        "held: {}, open files by rlimit, workspace by watchdog",
+        words.join(", ")
+    );
+    let all = said.iter().all(|limit| limit.held);
+    let verdict = if all { Verdict::Ok } else { Verdict::Warn };
+    Finding::new("limits", verdict, found)
 }
 
 /// The first two numbers of a version.

@@ -1,0 +1,68 @@
+//! What lies in a folder.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// That the file system keeps for it.
+    pub(super) bytes: u64,
+    pub(super) files: u64,
+}
+
+/// Counts files and folders, without following links, and stops at more than `most`. What vanishes meanwhile, or has a
+/// path that is too long for the kernel, is left out.
+pub(super) fn count(folder: &Path, most: u64) -> Found {
+    const BLOCK: u64 = 512;
+    let mut found = Found::default();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        let entries = fs::read_dir(&folder).into_iter().flatten();
+        for entry in entries.filter_map(Result::ok) {
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            found.files += 1;
+            found.bytes += metadata.blocks() * BLOCK;
+            if metadata.is_dir() {
+                waiting.push(entry.path());
+            }
+            if found.files > most {
+                return found;
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_at_any_depth_and_links_are_not_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let deep = folder.path().join("a/b/c");
+        fs::create_dir_all(&deep).expect("made");
+        fs::write(deep.join("file"), vec![1; 100_000]).expect("written");
+        std::os::unix::fs::symlink("/", folder.path().join("root")).expect("linked");
+        let found = count(folder.path(), 1000);
+        assert_eq!(found.files, 5);
+        assert!((100_000..200_000).contains(&found.bytes), "{found:?}");
+    }
+
+    #[test]
+    fn counting_stops_where_there_are_too_many() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in 0..20 {
+            fs::write(folder.path().join(name.to_string()), "").expect("written");
+        }
+        assert_eq!(count(folder.path(), 5).files, 6);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_empty() {
+        assert_eq!(count(Path::new("/nowhere/at/all"), 5), Found::default());
+    }
+}
