@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use par_lifecycle::{
     Action, AgentStatus, Beside, Canary, Command, Deployment, Desired, Event, IncomingStatus,
-    Release, Restored, Settings, Wanted,
+    Release, Restored, Route, Settings, Wanted,
 };
 use par_model::AgentId;
 use par_model::control::EndCause;
 
-use crate::page::{Page, Wish};
+use crate::page::Page;
 use crate::world::{Input, Moment, Process, World};
 
 pub(crate) struct Ledger {
@@ -187,8 +187,9 @@ impl Book {
     fn start(&mut self, lived: &[bool], again: bool) {
         for (page, lived) in self.current.iter_mut().zip(lived) {
             match lived {
-                true if again => page.wish(Wish::Start),
-                true => {}
+                true if again => page.restart(),
+                true => page.wake(),
+                false if again => *page = page.fresh_again(),
                 false => *page = page.fresh(),
             }
         }
@@ -274,7 +275,38 @@ impl Book {
         book
     }
 
+    /// Who serves takes calls; else callers wait for whom they know, or wake the agent.
+    fn compare_route(&self, agent: &AgentId, route: &Route, world: &World) {
+        let processes = self.processes(agent, world);
+        let serves = |it: &&Process| it.serves();
+        let canary = self.coming.iter().filter(|it| it.share().is_some());
+        let of_canary = canary.flat_map(|it| {
+            let slots = 0..it.pages.len();
+            slots.filter_map(|slot| process(world, agent, it.release, slot))
+        });
+        let serve = processes
+            .iter()
+            .flatten()
+            .copied()
+            .chain(of_canary)
+            .any(|it| serves(&it));
+        let mut pages = self.current.iter().zip(&processes);
+        let matches = if self.removed {
+            *route == Route::Down
+        } else if serve {
+            matches!(route, Route::Ready(_))
+        } else if pages.any(|(page, process)| page.is_awaited(*process)) {
+            *route == Route::Soon
+        } else if self.is_asleep() {
+            *route == Route::Asleep
+        } else {
+            *route == Route::Down
+        };
+        assert!(matches, "{agent} has {route:?}: {self:?}");
+    }
+
     fn compare(&self, agent: &AgentId, status: &AgentStatus, world: &World) {
+        self.compare_route(agent, &status.route, world);
         if self.removed {
             return;
         }
@@ -444,9 +476,11 @@ impl Ledger {
         }
     }
 
-    /// What has waited is started, and what nobody calls is put to sleep.
+    /// What has waited is started, and what nobody calls is put to sleep, but not while another release comes in.
     fn note_tick(&mut self, world: &World, actions: &[Action]) {
         let stable_after = self.settings.stable_after;
+        let calm = self.books.iter().filter(|(_, it)| it.coming.is_none());
+        let calm: Vec<AgentId> = calm.map(|(agent, _)| agent.clone()).collect();
         for action in actions {
             match action {
                 Action::Spawn { replica, .. } => {
@@ -457,6 +491,10 @@ impl Ledger {
                 Action::Drain { replica, .. } => {
                     let process = &world.living[replica];
                     if let Some(page) = self.page(process) {
+                        assert!(
+                            calm.contains(&process.agent),
+                            "{process:?} beside another release"
+                        );
                         page.put_to_sleep(process, world.now, stable_after);
                     }
                 }

@@ -43,6 +43,7 @@ impl Watch {
             .iter()
             .for_each(|(id, it)| check_route(id, it, world));
         check_ends(moment, &routes);
+        check_kills(moment, world);
         self.check_nobody_is_refused(moment, &routes, world);
         self.check_changed(moment, &routes, world);
         self.listen(moment);
@@ -76,6 +77,15 @@ impl Watch {
         for (replica, agent) in told {
             assert_eq!(world.fleet.owner(replica), Some(agent));
         }
+        for dead in world.lately_dead() {
+            assert_eq!(world.fleet.owner(dead), None);
+        }
+        world.check_removed();
+        let mut leaving = self.status.values().flat_map(|it| &it.leaving);
+        assert!(
+            leaving.all(|it| it.incarnation.is_some()),
+            "who left is still there"
+        );
         let waits = |it: &ReplicaStatus| it.restart_at.is_some();
         let awaited = self.status.values().any(|it| it.all_replicas().any(waits));
         let idle = world.living.is_empty() && !awaited;
@@ -274,6 +284,23 @@ fn check_ends(moment: &Moment, routes: &Routes) {
             _ => false,
         };
         assert!(!routes.values().any(routed), "{action:?} in {routes:?}");
+    }
+}
+
+/// Those who would not hear anything else are killed at once.
+fn check_kills(moment: &Moment, world: &World) {
+    match &moment.input {
+        Input::Command(Command::KillAll) => {
+            assert!(world.living.values().all(|it| it.told == Told::Kill));
+        }
+        Input::Event(Event::Silent { replica, .. }) => {
+            let process = world.living.get(replica);
+            assert!(
+                process.is_none_or(|it| it.told == Told::Kill),
+                "{process:?}"
+            );
+        }
+        _ => {}
     }
 }
 

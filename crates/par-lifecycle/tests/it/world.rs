@@ -231,6 +231,21 @@ impl World {
         }
     }
 
+    /// Those that have died last.
+    pub(crate) fn lately_dead(&self) -> impl Iterator<Item = ReplicaId> {
+        self.dead.iter().rev().take(8).copied()
+    }
+
+    /// Whoever is removed is forgotten as soon as nothing of it lives.
+    pub(crate) fn check_removed(&self) {
+        for agent in &self.removed {
+            assert!(
+                self.processes_of(agent).next().is_some(),
+                "{agent} is still known"
+            );
+        }
+    }
+
     pub(crate) fn processes_of<'a>(
         &'a self,
         agent: &'a AgentId,
