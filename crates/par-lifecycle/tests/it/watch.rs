@@ -19,6 +19,8 @@ pub(crate) struct Watch {
     changed: BTreeSet<AgentId>,
     /// The last that was told of each replica, and of each release as a whole.
     notes: BTreeMap<ReplicaId, What>,
+    /// The steps of which something came.
+    pub(crate) looks: usize,
     /// How often each kind of thing was told.
     pub(crate) told: BTreeMap<String, usize>,
     releases: BTreeMap<(AgentId, Release), What>,
@@ -31,6 +33,7 @@ impl Watch {
             status: FleetStatus::new(),
             changed: BTreeSet::new(),
             notes: BTreeMap::new(),
+            looks: 0,
             told: BTreeMap::new(),
             releases: BTreeMap::new(),
         }
@@ -38,6 +41,7 @@ impl Watch {
 
     /// After every step.
     pub(crate) fn look(&mut self, moment: &Moment, world: &mut World) {
+        self.looks += 1;
         let routes = world.fleet.routes();
         routes
             .iter()
