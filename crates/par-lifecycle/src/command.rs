@@ -41,8 +41,10 @@ pub enum Beside {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Restored {
     pub desired: Desired,
+    /// With as many replicas as are desired, whatever it says.
     pub deployment: Deployment,
-    /// The deployment of the canary that is desired.
+    /// The deployment of the canary that is desired, with as many replicas as its share asks for; without it, the canary is
+    /// not desired any more.
     pub canary: Option<Deployment>,
     /// Whether the release has ever answered.
     pub proven: bool,
@@ -57,16 +59,17 @@ pub struct Restored {
 pub enum Command {
     /// Start a new agent, replace one that is at rest, or let a new release in beside one that runs.
     Deploy(AgentId, Deployment, Beside),
-    /// The canary gets all calls and as many replicas as the agent has; the release before it drains.
+    /// The canary gets as many replicas as the agent has and, when they answer, all calls; until then it has its share.
     Promote(AgentId),
     /// The release that is coming in, canary or not, is let go; the current one goes on.
     Abandon(AgentId),
     /// So many replicas from now on.
     Scale(AgentId, u32),
     /// Start what is at rest of an agent, as if for the first time: its failures are forgotten, and so is that it
-    /// ever served. Whoever starts it waits for the outcome and is better served by a reason than by a retry.
+    /// ever served. Whoever starts it waits for the outcome and is better served by a reason than by a retry. Refused while
+    /// some of it still stops.
     Start(AgentId),
-    /// Somebody calls an agent that was stopped because nobody did.
+    /// Somebody calls an agent that was stopped because nobody did. Refused when no port is free: it sleeps on.
     Wake(AgentId),
     /// Withdraw the route, drain, terminate, kill. Given twice, it is the same stop: requests are repeated by
     /// networks, not out of impatience.

@@ -7,7 +7,7 @@ use par_model::control::EndCause;
 use super::{Agent, Incoming, Kind};
 use crate::desired::Wanted;
 use crate::group::{self, Group};
-use crate::life::{Life, Standing, State};
+use crate::life::{Life, Standing, State, Then};
 use crate::note::What;
 use crate::turn::Turn;
 use crate::{Beside, Deployment, Refusal};
@@ -96,12 +96,19 @@ impl Agent {
         }
     }
 
+    /// Those that are about to sleep come back, and if some still stop, none begins: they would be missing.
     pub(crate) fn start(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         self.check_kept()?;
-        if !self.current.lives.iter().any(Life::may_begin) {
+        let lives = &self.current.lives;
+        if lives.iter().any(|life| life.then() == Some(Then::Rest)) {
+            return Err(Refusal::StillStopping(self.id.clone()));
+        }
+        if !lives.iter().any(|it| it.may_begin() || it.is_asleep()) {
             return Err(self.why_busy());
         }
         self.begin_resting(turn, |_| Standing::New)?;
+        let lives = self.current.lives.iter_mut();
+        lives.for_each(|life| life.keep_awake(turn));
         self.desired.wanted = Wanted::Up;
         Ok(())
     }

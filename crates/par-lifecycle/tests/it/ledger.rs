@@ -1,311 +1,21 @@
 //! A second, dumber model: a clerk who sees what goes in and which processes live, and knows the rules of CONTRACT by
-//! heart, but nothing of deadlines, routes, ports or the states of the machine. A book is kept for each agent, and in
-//! it a page for each of its replicas.
+//! heart, but nothing of deadlines, ports or the states of the machine. A book is kept for each agent, and in it a page
+//! for each of its replicas.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use par_lifecycle::{
-    Action, AgentStatus, Beside, Canary, Command, Deployment, Desired, Event, IncomingStatus,
-    Release, Restored, Settings, Wanted,
-};
+use par_lifecycle::{Action, Command, Event, Restored, Settings, Wanted};
 use par_model::AgentId;
 use par_model::control::EndCause;
 
-use crate::page::{Page, Wish};
+use crate::book::Book;
+use crate::page::Page;
 use crate::world::{Input, Moment, Process, World};
 
 pub(crate) struct Ledger {
     settings: Settings,
     books: BTreeMap<AgentId, Book>,
-}
-
-#[derive(Debug)]
-struct Book {
-    desired: Desired,
-    current: Vec<Page>,
-    coming: Option<Coming>,
-    removed: bool,
-}
-
-#[derive(Debug)]
-struct Coming {
-    release: Release,
-    pages: Vec<Page>,
-    kind: Kind,
-    live: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Roll,
-    Canary(u16),
-    Promoted(u16),
-}
-
-impl Coming {
-    fn share(&self) -> Option<u16> {
-        match self.kind {
-            Kind::Roll => None,
-            Kind::Canary(permille) | Kind::Promoted(permille) => Some(permille),
-        }
-    }
-
-    fn serves(&self, agent: &AgentId, world: &World) -> bool {
-        let mut slots = 0..self.pages.len();
-        slots.all(|slot| process(world, agent, self.release, slot).is_some_and(Process::serves))
-    }
-
-    fn is_defeated(&self, agent: &AgentId, world: &World) -> bool {
-        let mut slots = self.pages.iter().enumerate();
-        slots.any(|(slot, page)| {
-            let lives = process(world, agent, self.release, slot).is_some();
-            !lives && page.restart_at().is_none()
-        })
-    }
-}
-
-fn process<'a>(
-    world: &'a World,
-    agent: &AgentId,
-    release: Release,
-    slot: usize,
-) -> Option<&'a Process> {
-    world.process(agent, release, slot as u32)
-}
-
-fn pages(many: u32, page: Page) -> Vec<Page> {
-    vec![page; many as usize]
-}
-
-fn share(replicas: u32, permille: u16) -> u32 {
-    (replicas * u32::from(permille) / 1000).max(1)
-}
-
-impl Book {
-    fn new(deployment: Deployment) -> Self {
-        Self {
-            desired: Desired {
-                wanted: Wanted::Up,
-                replicas: deployment.replicas,
-                current: deployment.release,
-                canary: None,
-            },
-            current: pages(deployment.replicas, Page::new(deployment)),
-            coming: None,
-            removed: false,
-        }
-    }
-
-    fn processes<'a>(&self, agent: &AgentId, world: &'a World) -> Vec<Option<&'a Process>> {
-        let slots = 0..self.current.len();
-        slots
-            .map(|slot| process(world, agent, self.desired.current, slot))
-            .collect()
-    }
-
-    fn is_at_rest(&self, agent: &AgentId, world: &World) -> bool {
-        let lives = self.processes(agent, world).iter().any(Option::is_some);
-        !lives && self.current.iter().all(|it| it.restart_at().is_none())
-    }
-
-    fn is_asleep(&self) -> bool {
-        self.current.iter().all(Page::is_asleep)
-    }
-
-    fn deploy(&mut self, agent: &AgentId, deployment: Deployment, beside: Beside, world: &World) {
-        let rests = self.is_at_rest(agent, world) && !self.is_asleep();
-        if rests && self.coming.is_none() {
-            *self = Self::new(deployment);
-            return;
-        }
-        let (kind, replicas) = match beside {
-            Beside::Canary { permille } => (
-                Kind::Canary(permille),
-                share(self.desired.replicas, permille),
-            ),
-            _ => (Kind::Roll, deployment.replicas),
-        };
-        self.drop_coming();
-        self.coming = Some(Coming {
-            release: deployment.release,
-            pages: pages(replicas, Page::new(deployment)),
-            kind,
-            live: false,
-        });
-    }
-
-    fn drop_coming(&mut self) {
-        if self.coming.take().is_some() {
-            self.desired.canary = None;
-        }
-    }
-
-    fn promote(&mut self) {
-        let replicas = self.desired.replicas;
-        if let Some(Coming { pages, kind, .. }) = &mut self.coming
-            && let Kind::Canary(permille) = *kind
-        {
-            *kind = Kind::Promoted(permille);
-            let fresh = pages[0].fresh();
-            pages.resize(replicas as usize, fresh);
-        }
-    }
-
-    fn scale(&mut self, replicas: u32, agent: &AgentId, world: &World) {
-        let many = replicas as usize;
-        let fresh = self.current[0].fresh();
-        let newcomer = if self.desired.wanted == Wanted::Stopped {
-            fresh.at_rest()
-        } else if self.is_asleep() {
-            fresh.asleep()
-        } else if self.is_at_rest(agent, world) {
-            fresh.at_rest()
-        } else {
-            fresh
-        };
-        self.current.resize(many, newcomer);
-        self.desired.replicas = replicas;
-        if let Some(Coming { pages, kind, .. }) = &mut self.coming {
-            match kind {
-                Kind::Canary(_) => pages.truncate(many),
-                Kind::Roll | Kind::Promoted(_) => {
-                    let fresh = pages[0].fresh();
-                    pages.resize(many, fresh);
-                }
-            }
-        }
-    }
-
-    fn stop(&mut self, agent: &AgentId, world: &World) {
-        let processes = self.processes(agent, world);
-        for (page, process) in self.current.iter_mut().zip(processes) {
-            page.stop(process.is_some());
-        }
-    }
-
-    fn start(&mut self, lived: &[bool], again: bool) {
-        for (page, lived) in self.current.iter_mut().zip(lived) {
-            match lived {
-                true if again => page.wish(Wish::Start),
-                true => {}
-                false => *page = page.fresh(),
-            }
-        }
-        self.desired.wanted = Wanted::Up;
-    }
-
-    fn settle(&mut self, agent: &AgentId, world: &World) {
-        let Some(mut coming) = self.coming.take() else {
-            return;
-        };
-        if coming.is_defeated(agent, world) {
-            self.desired.canary = None;
-            return;
-        }
-        if !coming.serves(agent, world) {
-            self.coming = Some(coming);
-            return;
-        }
-        let release = coming.release;
-        if let Kind::Canary(permille) = coming.kind {
-            coming.live = true;
-            self.desired.canary = Some(Canary { release, permille });
-            self.coming = Some(coming);
-            return;
-        }
-        self.desired = Desired {
-            wanted: Wanted::Up,
-            replicas: coming.pages.len() as u32,
-            current: release,
-            canary: None,
-        };
-        self.current = coming.pages;
-    }
-
-    fn page(&mut self, release: Release, slot: u32) -> Option<&mut Page> {
-        let coming = self.coming.as_mut().filter(|it| it.release == release);
-        let pages = match coming {
-            Some(coming) => &mut coming.pages,
-            None if self.desired.current == release => &mut self.current,
-            None => return None,
-        };
-        pages.get_mut(slot as usize)
-    }
-
-    fn restored(restored: &Restored, agent: &AgentId, world: &World) -> Self {
-        let desired = restored.desired;
-        let fresh = Page::new(restored.deployment);
-        let mut book = Self {
-            desired,
-            current: pages(desired.replicas, fresh.clone()),
-            coming: None,
-            removed: false,
-        };
-        if desired.wanted == Wanted::Stopped {
-            book.current = pages(desired.replicas, fresh.at_rest());
-            return book;
-        }
-        let lives: Vec<bool> = book
-            .processes(agent, world)
-            .iter()
-            .map(|it| served(*it))
-            .collect();
-        let may_sleep = restored.deployment.stop_when_frozen_for.is_some() && restored.proven;
-        let sleeps = may_sleep && desired.canary.is_none() && !lives.contains(&true);
-        for (page, lives) in book.current.iter_mut().zip(lives) {
-            *page = match sleeps {
-                true => fresh.asleep(),
-                false if lives || restored.proven => fresh.proven(),
-                false => fresh.clone(),
-            };
-        }
-        if let Some((canary, deployment)) = desired.canary.zip(restored.canary) {
-            book.coming = Some(Coming {
-                release: canary.release,
-                pages: pages(
-                    share(desired.replicas, canary.permille),
-                    Page::new(deployment).proven(),
-                ),
-                kind: Kind::Canary(canary.permille),
-                live: true,
-            });
-        }
-        book
-    }
-
-    fn compare(&self, agent: &AgentId, status: &AgentStatus, world: &World) {
-        if self.removed {
-            return;
-        }
-        assert_eq!(status.desired, self.desired, "{agent}: {self:?}");
-        assert_eq!(status.replicas.len(), self.current.len());
-        for (slot, page) in self.current.iter().enumerate() {
-            page.compare(
-                &status.replicas[slot],
-                process(world, agent, self.desired.current, slot),
-            );
-        }
-        let seen = |it: &IncomingStatus| (it.release, it.canary, it.live, it.replicas.len());
-        let kept = |it: &Coming| (it.release, it.share(), it.live, it.pages.len());
-        assert_eq!(
-            status.incoming.as_ref().map(seen),
-            self.coming.as_ref().map(kept),
-            "{agent}"
-        );
-        if let Some((incoming, coming)) = status.incoming.as_ref().zip(self.coming.as_ref()) {
-            for (slot, page) in coming.pages.iter().enumerate() {
-                page.compare(
-                    &incoming.replicas[slot],
-                    process(world, agent, coming.release, slot),
-                );
-            }
-        }
-    }
-}
-
-fn served(process: Option<&Process>) -> bool {
-    process.is_some_and(|it| it.ready_since.is_some())
 }
 
 impl Ledger {
@@ -444,9 +154,11 @@ impl Ledger {
         }
     }
 
-    /// What has waited is started, and what nobody calls is put to sleep.
+    /// What has waited is started, and what nobody calls is put to sleep, but not while another release comes in.
     fn note_tick(&mut self, world: &World, actions: &[Action]) {
         let stable_after = self.settings.stable_after;
+        let calm = self.books.iter().filter(|(_, it)| it.coming.is_none());
+        let calm: Vec<AgentId> = calm.map(|(agent, _)| agent.clone()).collect();
         for action in actions {
             match action {
                 Action::Spawn { replica, .. } => {
@@ -457,6 +169,10 @@ impl Ledger {
                 Action::Drain { replica, .. } => {
                     let process = &world.living[replica];
                     if let Some(page) = self.page(process) {
+                        assert!(
+                            calm.contains(&process.agent),
+                            "{process:?} beside another release"
+                        );
                         page.put_to_sleep(process, world.now, stable_after);
                     }
                 }

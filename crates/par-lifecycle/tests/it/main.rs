@@ -1,8 +1,10 @@
 //! The fleet seen from outside: stories that prove one rule each, and properties of whole simulated worlds.
 
+mod book;
 mod ledger;
 mod page;
 mod properties;
+mod rebirth;
 mod soak;
 mod stage;
 mod step;

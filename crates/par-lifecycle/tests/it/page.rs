@@ -13,6 +13,8 @@ use crate::world::Process;
 pub(crate) struct Page {
     deployment: Deployment,
     served: bool,
+    /// Its callers know it, though it was started by hand since it served.
+    known: bool,
     restarts: u32,
     /// Restarts since the last stable time of serving.
     unstable: u32,
@@ -22,7 +24,7 @@ pub(crate) struct Page {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Wish {
+enum Wish {
     Rest,
     Sleep,
     Wake,
@@ -49,6 +51,7 @@ impl Page {
         Self {
             deployment,
             served: false,
+            known: false,
             restarts: 0,
             unstable: 0,
             recent: vec![],
@@ -60,6 +63,30 @@ impl Page {
     /// Started by hand.
     pub(crate) fn fresh(&self) -> Self {
         Self::new(self.deployment)
+    }
+
+    /// Restarted by hand.
+    pub(crate) fn fresh_again(&self) -> Self {
+        Self {
+            known: self.end == Some(End::Asleep) || self.restart_at().is_some(),
+            ..self.fresh()
+        }
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.wish(Wish::Start);
+    }
+
+    /// It is on its way, and somebody may wait for it.
+    pub(crate) fn is_awaited(&self, process: Option<&Process>) -> bool {
+        let comes = match process {
+            Some(process) if process.is_told_to_end() => {
+                matches!(self.wish, Some(Wish::Start | Wish::Wake))
+            }
+            Some(process) => process.ready_since.is_none(),
+            None => false,
+        };
+        comes && (self.served || self.known)
     }
 
     pub(crate) fn at_rest(&self) -> Self {
@@ -88,7 +115,7 @@ impl Page {
         self.served = true;
     }
 
-    pub(crate) fn wish(&mut self, wish: Wish) {
+    fn wish(&mut self, wish: Wish) {
         self.wish = Some(wish);
     }
 
@@ -165,7 +192,13 @@ impl Page {
             Some(Wish::Rest) => self.end = Some(End::ByHand),
             Some(Wish::Sleep) => self.end = Some(End::Asleep),
             Some(Wish::Wake) => {}
-            Some(Wish::Start) => *self = self.fresh(),
+            Some(Wish::Start) => {
+                let known = self.served || self.known;
+                *self = Self {
+                    known,
+                    ..self.fresh()
+                };
+            }
             None => {
                 let cause = real_cause(process, cause, settings, &self.deployment);
                 self.ended_by_itself(process, cause, now, spawned, settings);
@@ -215,6 +248,10 @@ impl Page {
     }
 
     pub(crate) fn compare(&self, seen: &ReplicaStatus, process: Option<&Process>) {
+        assert!(
+            process.is_none() || self.end.is_none(),
+            "{self:?}, {process:?}"
+        );
         let (state, error) = match (process, &self.end) {
             (Some(process), _) if process.is_told_to_end() => (ProcessState::Stopping, None),
             (Some(process), _) if process.serves() => (ProcessState::Running, None),

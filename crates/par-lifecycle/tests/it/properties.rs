@@ -109,11 +109,14 @@ proptest! {
         if world.ask(command).outcome.is_err() {
             return Ok(()); // Nobody knows it.
         }
-        world.bury_the_killed();
-        while world.processes_of(&agent).next().is_some() {
-            world.step(Step::WaitForDeadline);
+        for _ in 0..SILENT_TICKS {
             world.bury_the_killed();
+            if world.processes_of(&agent).next().is_none() {
+                break;
+            }
+            world.step(Step::WaitForDeadline);
         }
+        prop_assert!(world.processes_of(&agent).next().is_none());
         prop_assert!(world.now - asked_at <= settings.drain_timeout + settings.stop_grace);
         let left = world.fleet.agent(&agent);
         let waits = left.is_some_and(|it| it.all_replicas().any(|it| it.restart_at.is_some()));

@@ -19,6 +19,8 @@ pub(crate) struct Watch {
     changed: BTreeSet<AgentId>,
     /// The last that was told of each replica, and of each release as a whole.
     notes: BTreeMap<ReplicaId, What>,
+    /// The steps of which something came.
+    pub(crate) looks: usize,
     /// How often each kind of thing was told.
     pub(crate) told: BTreeMap<String, usize>,
     releases: BTreeMap<(AgentId, Release), What>,
@@ -31,6 +33,7 @@ impl Watch {
             status: FleetStatus::new(),
             changed: BTreeSet::new(),
             notes: BTreeMap::new(),
+            looks: 0,
             told: BTreeMap::new(),
             releases: BTreeMap::new(),
         }
@@ -38,11 +41,13 @@ impl Watch {
 
     /// After every step.
     pub(crate) fn look(&mut self, moment: &Moment, world: &mut World) {
+        self.looks += 1;
         let routes = world.fleet.routes();
         routes
             .iter()
             .for_each(|(id, it)| check_route(id, it, world));
         check_ends(moment, &routes);
+        check_kills(moment, world);
         self.check_nobody_is_refused(moment, &routes, world);
         self.check_changed(moment, &routes, world);
         self.listen(moment);
@@ -76,6 +81,15 @@ impl Watch {
         for (replica, agent) in told {
             assert_eq!(world.fleet.owner(replica), Some(agent));
         }
+        for dead in world.lately_dead() {
+            assert_eq!(world.fleet.owner(dead), None);
+        }
+        world.check_removed();
+        let mut leaving = self.status.values().flat_map(|it| &it.leaving);
+        assert!(
+            leaving.all(|it| it.incarnation.is_some()),
+            "who left is still there"
+        );
         let waits = |it: &ReplicaStatus| it.restart_at.is_some();
         let awaited = self.status.values().any(|it| it.all_replicas().any(waits));
         let idle = world.living.is_empty() && !awaited;
@@ -274,6 +288,23 @@ fn check_ends(moment: &Moment, routes: &Routes) {
             _ => false,
         };
         assert!(!routes.values().any(routed), "{action:?} in {routes:?}");
+    }
+}
+
+/// Those who would not hear anything else are killed at once.
+fn check_kills(moment: &Moment, world: &World) {
+    match &moment.input {
+        Input::Command(Command::KillAll) => {
+            assert!(world.living.values().all(|it| it.told == Told::Kill));
+        }
+        Input::Event(Event::Silent { replica, .. }) => {
+            let process = world.living.get(replica);
+            assert!(
+                process.is_none_or(|it| it.told == Told::Kill),
+                "{process:?}"
+            );
+        }
+        _ => {}
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use par_lifecycle::{
-    Action, AgentStatus, Command, Deployment, Event, Fleet, FleetStatus, Incarnation, Refusal,
-    Release, Restored, Routes, Settings, Wanted,
+    Action, Command, Deployment, Event, Fleet, FleetStatus, Refusal, Release, Restored, Routes,
+    Settings,
 };
 use par_model::control::EndCause;
 use par_model::{AgentId, ReplicaId};
@@ -75,11 +75,11 @@ pub(crate) struct World {
     pub(crate) fleet: Fleet,
     pub(crate) now: Instant,
     pub(crate) living: BTreeMap<ReplicaId, Process>,
-    dead: Vec<ReplicaId>,
-    highest: u64,
+    pub(crate) dead: Vec<ReplicaId>,
+    pub(crate) highest: u64,
     pub(crate) releases: BTreeMap<(AgentId, Release), Deployment>,
     /// To be forgotten, and not to be restored.
-    removed: BTreeSet<AgentId>,
+    pub(crate) removed: BTreeSet<AgentId>,
     pub(crate) closing: bool,
 }
 
@@ -231,6 +231,21 @@ impl World {
         }
     }
 
+    /// Those that have died last.
+    pub(crate) fn lately_dead(&self) -> impl Iterator<Item = ReplicaId> {
+        self.dead.iter().rev().take(8).copied()
+    }
+
+    /// Whoever is removed is forgotten as soon as nothing of it lives.
+    pub(crate) fn check_removed(&self) {
+        for agent in &self.removed {
+            assert!(
+                self.processes_of(agent).next().is_some(),
+                "{agent} is still known"
+            );
+        }
+    }
+
     pub(crate) fn processes_of<'a>(
         &'a self,
         agent: &'a AgentId,
@@ -376,79 +391,6 @@ impl World {
                 "{new:?} beside {other:?}"
             );
         }
-    }
-
-    /// Of the workers, those go on that serve and whom chance spares.
-    fn rebirth(&mut self, fates: u64) -> Moment {
-        let spared = |id: &ReplicaId| fates >> (id.0 % 8) & 1 == 0;
-        let removed = self.removed.clone();
-        let (living, dead) = std::mem::take(&mut self.living)
-            .into_iter()
-            .partition(|(id, it)| it.serves() && spared(id) && !removed.contains(&it.agent));
-        self.living = living;
-        self.dead.extend(BTreeMap::into_keys(dead));
-        let status = self.fleet.status();
-        let kept = status.iter().filter(|(agent, _)| !removed.contains(*agent));
-        let agents = kept.map(|(agent, status)| (agent.clone(), self.left(agent, status)));
-        let agents: BTreeMap<AgentId, Restored> = agents.collect();
-        self.removed.clear();
-        self.closing = false;
-        self.fleet = Fleet::new(Settings {
-            first_replica: self.highest + 1,
-            ..self.settings.clone()
-        });
-        for process in self.living.values_mut() {
-            process.frozen_since = None;
-            process.sessions = false;
-        }
-        self.feed(Input::Restored(agents))
-    }
-
-    /// The latest of each slot that is desired may stay.
-    fn let_go(&mut self, agent: &AgentId, restored: &Restored) {
-        let desired = restored.desired;
-        let mut places = BTreeSet::new();
-        if desired.wanted == Wanted::Up {
-            places.extend((0..desired.replicas).map(|slot| (desired.current, slot)));
-            if let Some(canary) = desired.canary {
-                let share = desired.replicas * u32::from(canary.permille) / 1000;
-                places.extend((0..share.max(1)).map(|slot| (canary.release, slot)));
-            }
-        }
-        let processes = self.living.values_mut().rev();
-        for process in processes.filter(|it| it.agent == *agent) {
-            process.surplus = !places.remove(&(process.release, process.slot));
-        }
-    }
-
-    fn left(&self, agent: &AgentId, status: &AgentStatus) -> Restored {
-        let desired = status.desired;
-        let deployment = |release| self.releases[&(agent.clone(), release)];
-        let incarnations = status.replicas.iter().filter_map(|it| it.incarnation);
-        Restored {
-            desired,
-            deployment: deployment(desired.current),
-            canary: desired.canary.map(|it| deployment(it.release)),
-            proven: status.live,
-            living: self.survivors(agent),
-            homes: incarnations.map(|it| (it.slot, it.port)).collect(),
-        }
-    }
-
-    fn survivors(&self, agent: &AgentId) -> Vec<(Incarnation, Instant)> {
-        let living = self.living.iter().filter(|(_, it)| it.agent == *agent);
-        let incarnation = |(id, it): (&ReplicaId, &Process)| {
-            let incarnation = Incarnation {
-                replica: *id,
-                slot: it.slot,
-                release: it.release,
-                port: it.port,
-                grpc_port: it.grpc_port,
-                pid: Some(1),
-            };
-            it.ready_since.map(|since| (incarnation, since))
-        };
-        living.filter_map(incarnation).collect()
     }
 }
 

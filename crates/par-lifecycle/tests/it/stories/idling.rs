@@ -289,3 +289,17 @@ fn the_end_of_everything_leaves_a_sleeper_wanted() {
     let wake = stage.try_ask(Command::Wake(agent("a")));
     assert_eq!(wake, Err(par_lifecycle::Refusal::ShuttingDown));
 }
+
+#[test]
+fn a_start_by_hand_brings_back_those_too_that_are_about_to_sleep() {
+    let (mut stage, replicas) = Stage::with_all_running(sleepy(2));
+    for replica in &replicas {
+        stage.tell(Event::Quiet(*replica));
+    }
+    stage.pass(60 * SECOND);
+    stage.obey(&replicas[..1]);
+    let first = only_spawn(&stage.ask(Command::Start(agent("a"))));
+    let second = only_spawn(&stage.obey(&replicas[1..]));
+    stage.ready(&[first, second]);
+    assert_eq!(stage.route("a"), to(&[first, second]));
+}

@@ -153,10 +153,13 @@ fn a_release_that_takes_over_is_at_home_where_it_lives() {
 #[test]
 fn a_refused_deployment_leaves_no_port_that_others_would_avoid() {
     let mut stage = Stage::new(two_ports());
-    let three = Command::Deploy(agent("a"), release(1, 3), Beside::Refuse);
+    let replica = stage.deploy("a", deployment(RestartMode::OnFailure));
+    stage.ask(Command::Stop(agent("a")));
+    stage.obey(&[replica]);
+    let three = Command::Deploy(agent("b"), release(1, 3), Beside::Refuse);
     assert_eq!(stage.try_ask(three), Err(Refusal::NoPortFree));
-    stage.deploy("b", deployment(RestartMode::OnFailure));
-    assert_eq!(stage.incarnation("b").port, 8001);
+    stage.deploy("c", deployment(RestartMode::OnFailure));
+    assert_eq!(stage.incarnation("c").port, 8002, "8001 is that of `a`");
 }
 
 #[test]

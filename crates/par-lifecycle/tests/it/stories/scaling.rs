@@ -216,3 +216,15 @@ fn a_restart_of_many_begins_each_when_its_own_exit_has_been_seen() {
     assert_eq!(stage.route("a"), to(&[first, second]));
     assert_eq!(stage.agent("a").desired.current, Release(1));
 }
+
+#[test]
+fn a_start_while_some_still_stop_is_refused_because_they_would_be_missing() {
+    let (mut stage, replicas) = running(2);
+    stage.ask(Command::Stop(agent("a")));
+    stage.obey(&replicas[..1]);
+    let start = Command::Start(agent("a"));
+    let refused = stage.try_ask(start.clone());
+    assert_eq!(refused, Err(Refusal::StillStopping(agent("a"))));
+    stage.obey(&replicas[1..]);
+    assert_eq!(spawns(&stage.ask(start)).len(), 2);
+}
