@@ -1,6 +1,5 @@
 //! Where a call goes, and the bounded wait when it cannot go anywhere yet.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use par_model::{AgentId, CallError, ReplicaId};
@@ -153,9 +152,7 @@ impl<'a> Hold<'a> {
             let Picked::One(backend) = targets.pick(self.session, &self.missed) else {
                 return Ok(None);
             };
-            let call = backend.begin_call();
-            // Whoever withdrew the backend meanwhile may not have seen the call.
-            if Arc::ptr_eq(&table, &self.room.routes.peek()) {
+            if let Some(call) = self.room.routes.begin_call(&table, backend) {
                 return Ok(Some(call));
             }
         }

@@ -9,6 +9,7 @@ use par_model::{AgentId, ReplicaId};
 use par_telemetry::metrics::Tally;
 use tokio::sync::watch;
 
+use crate::backend::{Backend, InFlight};
 use crate::figures::Figures;
 use crate::targets::Targets;
 
@@ -173,6 +174,17 @@ impl Routes {
         self.table.load()
     }
 
+    /// A call to a backend of `table`; none if another table was published meanwhile: whoever withdrew the backend may
+    /// not have seen the call.
+    pub(crate) fn begin_call(
+        &self,
+        table: &Arc<RouteTable>,
+        backend: &Arc<Backend>,
+    ) -> Option<InFlight> {
+        let call = backend.begin_call();
+        Arc::ptr_eq(table, &self.peek()).then_some(call)
+    }
+
     pub(crate) fn nobodys_figures(&self) -> &Figures {
         &self.nobodys
     }
@@ -199,5 +211,52 @@ impl Routes {
     /// Resolves with every table that is published after this call.
     pub(crate) fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::Picked;
+    use std::sync::atomic::AtomicU64;
+    use std::thread;
+
+    const ROUNDS: u64 = 20_000;
+
+    /// Calls as long as there are rounds; none may reach a backend that was withdrawn and seen without a call.
+    fn call_on(routes: &Routes, ended: &AtomicU64) {
+        while ended.load(Ordering::SeqCst) < ROUNDS {
+            let table = routes.peek();
+            let Some(Route::Ready(targets)) = table.get("a") else {
+                continue;
+            };
+            let Picked::One(backend) = targets.pick(None, &[]) else {
+                continue;
+            };
+            if let Some(call) = routes.begin_call(&table, backend) {
+                assert!(call.backend().replica().0 > ended.load(Ordering::SeqCst));
+            }
+        }
+    }
+
+    #[test]
+    fn no_call_reaches_a_backend_that_was_withdrawn_and_had_none() {
+        let (routes, ended) = (Routes::default(), AtomicU64::new(0));
+        let agent: AgentId = "a".parse().expect("an id");
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| call_on(&routes, &ended));
+            }
+            for round in 1..=ROUNDS {
+                let backend = Backend::new(&agent, ReplicaId(round), "/nowhere".into());
+                let targets = Targets::one(Arc::clone(&backend));
+                routes.change(|table| table.set(&agent, Route::Ready(targets)));
+                routes.change(|table| table.set(&agent, Route::Soon));
+                while backend.in_flight() > 0 {
+                    thread::yield_now();
+                }
+                ended.store(round, Ordering::SeqCst);
+            }
+        });
     }
 }

@@ -126,7 +126,10 @@ async fn open_streams_go_on_and_their_callers_go_to_the_next_one_for_more() {
 
 #[tokio::test]
 async fn a_call_that_was_begun_is_finished_and_its_connection_is_not_used_again() {
-    let (old, _socket) = house_and_socket(Config::default());
+    let (old, _socket) = house_and_socket(Config {
+        threads: 1,
+        ..Config::default()
+    });
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
     let (asked, mut was_asked) = mpsc::unbounded_channel();
@@ -143,7 +146,10 @@ async fn a_call_that_was_begun_is_finished_and_its_connection_is_not_used_again(
     wire.send("GET /agents/a/ HTTP/1.1\r\nhost: g\r\n\r\n")
         .await;
     soon(was_asked.recv()).await.expect("asked");
+    let told = Channel::to(old.address).await;
     let retired = tokio::spawn(old.gateway.retire(PATIENCE));
+    // All connections of a thread are told at one time; this one shows it.
+    soon(told.connection).await.expect("it ends").expect("well");
     opened.add_permits(1);
     let answer = wire.read_to_end().await;
     assert!(answer.ends_with("late"), "{answer}");
