@@ -21,7 +21,7 @@ pub struct LimitDefaults {
 }
 
 /// Bounds on what goes wrong, not on what agents do today: numpy, hundreds of threads and many large bodies at one time
-/// have room. Processors are shared by weight, so nobody is held back while nobody else wants them.
+/// have room. Processors are not limited: agents take turns like any other processes.
 impl Default for LimitDefaults {
     fn default() -> Self {
         Self {

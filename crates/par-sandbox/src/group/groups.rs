@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::files::{read, reason, write};
 use super::layout::Layout;
-use super::one::{Group, make_folder};
+use super::one::{Group, make_folder, names_in};
 
 /// Where the supervisor itself goes in version 2: a group that passes controllers on may have no processes in it.
 const OWN_LEAF: &str = "par-supervisor";
@@ -65,6 +65,7 @@ impl Groups {
             let root = self.root.as_ref().map_err(String::clone)?;
             make_all(root).and_then(|()| root.pass_on())?;
             let group = root.make(&replica.to_string())?;
+            weigh(root);
             group.pass_on().map(|()| group)
         };
         // A worker that ends removes the root when it is empty, and that may be just now.
@@ -107,6 +108,25 @@ impl Groups {
                 let _stays = std::fs::remove_dir(&part.folder);
             }
         }
+    }
+}
+
+/// All agents together get as many turns as they are, where they take turns with single processes. Where the supervisor
+/// has stepped aside it is one group and they are another, which is fair as it is.
+fn weigh(root: &Group) {
+    let Ok(part) = root.part_with(Controller::Cpu) else {
+        return;
+    };
+    let beside = part.folder.with_file_name(OWN_LEAF);
+    let (file, each, most) = match part.version {
+        GroupVersion::One => ("cpu.shares", 1024, 262_144),
+        GroupVersion::Two if beside.exists() => return,
+        GroupVersion::Two => ("cpu.weight", 100, 10_000),
+    };
+    let count = names_in(&part.folder).len().max(1);
+    let weight = (each * count).min(most).to_string();
+    if let Err(error) = write(&part.folder, file, &weight) {
+        warn!(%error, "agents have fewer turns on the processors than they should");
     }
 }
 

@@ -63,6 +63,21 @@ impl Group {
         })
     }
 
+    /// The same group, but for a hierarchy that only shares out processors: who is in it takes its turns with the whole
+    /// group, and not as a process among processes.
+    pub fn without_cpu(&self) -> Self {
+        let shares_only = |part: &GroupPart| {
+            part.version == GroupVersion::One && part.controllers == [Controller::Cpu]
+        };
+        let parts = self.place.parts.iter().filter(|part| !shares_only(part));
+        let why = "nobody asked for it".to_owned();
+        let missing = self.place.missing.iter().cloned();
+        Self::at(GroupPlace {
+            parts: parts.cloned().collect(),
+            missing: missing.chain([(Controller::Cpu, why)]).collect(),
+        })
+    }
+
     /// Makes a group below this one, unless it is there.
     pub fn make(&self, name: &str) -> Result<Self, String> {
         let made = self.below(name);
@@ -300,7 +315,7 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
+pub(super) fn names_in(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return vec![];
     };

@@ -49,7 +49,10 @@ impl Guard {
             Grouping::In(place) => (Some(Group::at(place.clone())), None),
             Grouping::Without { why } => (None, Some(why.clone())),
         };
-        let made = replica.as_ref().map(|replica| replica.make("agent"));
+        let shares = spec.wanted.cpus.is_some() || spec.wanted.priority.is_some();
+        let above = replica.clone();
+        let above = above.map(|group| if shares { group } else { group.without_cpu() });
+        let made = above.map(|group| group.make("agent"));
         let (agent, groupless) = match made.transpose() {
             Ok(agent) => (agent, groupless),
             Err(why) => (None, Some(why)),
