@@ -19,8 +19,8 @@ pub struct Settings {
     pub start_timeout: Duration,
     /// For calls in flight to finish when an agent is stopped.
     pub drain_timeout: Duration,
-    /// For sessions to end by themselves whose release was replaced.
-    pub session_timeout: Duration,
+    /// For calls, streams and sessions of a release that was replaced.
+    pub retire_timeout: Duration,
     /// Between the request to end and the kill.
     pub stop_grace: Duration,
     /// An agent that served this long is healthy again: its earlier failures are forgotten.
@@ -37,7 +37,7 @@ impl Default for Settings {
             prepare_timeout: Duration::from_secs(600),
             start_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
-            session_timeout: Duration::from_secs(600),
+            retire_timeout: Duration::from_secs(600),
             stop_grace: Duration::from_secs(5),
             stable_after: Duration::from_secs(30),
         }

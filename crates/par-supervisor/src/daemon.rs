@@ -17,23 +17,24 @@ use par_model::event::EventKind;
 use par_model::limits::group_name;
 use par_package::Store;
 use par_sandbox::Groups;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet, LocalSet};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, LocalSet};
+use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::api::{Api, Deployments, Figures, Intake, router};
-use crate::config::{GRPC_OFFSET, Settings};
-use crate::driver::{Driver, Remains};
+use crate::config::Settings;
+use crate::driver::Remains;
 use crate::effects::Ground;
-use crate::events::{EventLog, happening, webhooks};
+use crate::events::{EventLog, happening};
 use crate::handover::{Inheritance, Successor};
+use crate::house::{Handed, House, Upgrade};
 use crate::keeper::Keeper;
 use crate::listed;
 use crate::logs::LogStore;
-use crate::message::{Control, Message};
+use crate::message::Control;
 use crate::notify::notify;
-use crate::plane;
 use crate::publisher::Publisher;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
@@ -129,7 +130,7 @@ struct Daemon {
 enum End {
     Signal,
     /// Another process serves.
-    HandedOver(Successor),
+    HandedOver(Box<Successor>),
 }
 
 impl Daemon {
@@ -142,272 +143,170 @@ impl Daemon {
         let mut signals = Signals::listen()?;
         // Until the end of the runtime.
         tokio::task::spawn_local(par_sandbox::reap_orphans()?);
-        let Self {
-            settings,
-            public,
-            predecessor,
-        } = self;
         let announcement = Announcement {
-            url: url_of(public.local_addr()?),
+            url: url_of(self.public.local_addr()?),
             pid: std::process::id(),
             state: state.root().to_owned(),
         };
-        let root = state.root().to_owned();
-        let store = Arc::new(par_store::Store::open(&root, par_store::Bounds::default())?);
-        let first_replica = plane::first_replica(&store);
+        let mut serving = Serving::open(self.settings, self.public, state, &announcement).await?;
+        announce(&announcement);
+        if let Some(predecessor) = self.predecessor {
+            predecessor.serving().map_err(StartError::TakeOver)?;
+        }
+        notify();
+        match serving.until_the_end(&mut signals).await {
+            End::Signal => serving.end(&mut signals).await,
+            End::HandedOver(successor) => serving.retire(&successor, &mut signals).await,
+        }
+        Ok(())
+    }
+}
+
+/// A supervisor that serves.
+struct Serving {
+    house: House,
+    intake: Intake,
+    public: TcpListener,
+    gateway: Gateway,
+    /// None while, and after, another process is to go on.
+    driving: Option<JoinHandle<Option<Remains>>>,
+    /// Who wants another process to go on.
+    upgrades: mpsc::Receiver<Upgrade>,
+}
+
+impl Serving {
+    async fn open(
+        settings: Settings,
+        public: TcpListener,
+        state: StateFolder,
+        announcement: &Announcement,
+    ) -> Result<Self, StartError> {
+        let store = par_store::Store::open(state.root(), par_store::Bounds::default())?;
+        let store = Arc::new(store);
         let (events, writer) = EventLog::new(Arc::clone(&store))?;
-        let events = Arc::new(events);
+        let (keeper, writing) = Keeper::new(store);
         // Both until the end of the runtime.
         tokio::spawn(writer.run());
-        let (keeper, writing) = Keeper::new(store);
         tokio::task::spawn_local(writing);
         events.note(happening(EventKind::SupervisorStarted));
-        let intake = Intake::new(
-            Store::open(&state.packages()).map_err(StartError::Store)?,
-            state.uploads(),
-        );
+        let packages = Store::open(&state.packages()).map_err(StartError::Store)?;
+        let intake = Intake::new(packages, state.uploads());
         let internal = listen_inside(&state)?;
         let sockets = state.supervisor_socket().with_file_name("");
         let (messages, mailbox) = mpsc::channel(WAITING_MESSAGES);
         let (wakes_in, wakes) = mpsc::unbounded_channel();
         let (snapshots_in, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let logs = LogStore::open(&state.logs(), settings.logs);
-        let control = Control::new(
-            messages.clone(),
-            snapshots,
-            Arc::clone(&logs),
-            keeper.clone(),
-        );
+        let control = Control::new(messages, snapshots, logs, keeper);
         let routes = Routes::default();
         let groups = open_groups(&settings, state.root());
-        let ground = ground(
-            &settings,
-            state,
-            &announcement,
-            logs,
-            messages.clone(),
-            Arc::clone(&groups),
-        );
-        let mut house = House {
-            ground: Rc::clone(&ground),
-            settings: settings.clone(),
-            keeper,
-            messages,
-            control: control.clone(),
-            first_replica,
-            events: Arc::clone(&events),
-            telling: JoinSet::new(),
-        };
+        let ground = ground(&settings, state, announcement, &control, groups);
+        let call_timeout = settings.call_timeout;
+        let mut house = House::new(Rc::new(ground), settings, control, Arc::new(events));
         house.tell_webhooks().await?;
-        let remains = Remains {
-            publisher: Publisher::new(routes.clone(), snapshots_in),
-            mailbox,
-            wakes,
-        };
-        let driver = house.drive(remains).await?;
-        let mut driving = Some(tokio::task::spawn_local(driver.run()));
-        let (upgrades, mut asked) = mpsc::channel(1);
-        let api = Arc::new(Api {
-            control: control.clone(),
-            events: Arc::clone(&events),
+        let driver = house
+            .drive(Remains {
+                publisher: Publisher::new(routes.clone(), snapshots_in),
+                mailbox,
+                wakes,
+            })
+            .await?;
+        let (upgrades_in, upgrades) = mpsc::channel(1);
+        let api = Api {
+            control: house.control.clone(),
+            events: Arc::clone(&house.events),
             intake: intake.clone(),
-            host: settings.host,
+            host: house.settings.host,
             deployments: Deployments::default(),
             figures: Figures::of(routes.clone()),
             sockets,
+            upgrades: upgrades_in,
+            groups: Arc::clone(&house.ground.groups),
+        };
+        let listeners = Listeners {
+            public: public.try_clone()?,
+            internal: Some(internal),
+        };
+        let control = &house.control;
+        let gateway = open_gateway(listeners, routes, api, control, call_timeout, wakes_in)?;
+        Ok(Self {
+            driving: Some(tokio::task::spawn_local(driver.run())),
+            house,
+            intake,
+            public,
+            gateway,
             upgrades,
-            groups: Arc::clone(&groups),
-        });
-        let gateway = open_gateway(
-            Listeners {
-                public: public.try_clone()?,
-                internal: Some(internal),
-            },
-            routes,
-            api,
-            &control,
-            settings.call_timeout,
-            wakes_in,
-        )?;
-        announce(&announcement);
-        if let Some(predecessor) = predecessor {
-            predecessor.serving().map_err(StartError::TakeOver)?;
-        }
-        notify();
-        let starting =
-            tokio::task::spawn_local(listed::start_all(settings.agents, control.clone(), intake));
-        let end = loop {
+        })
+    }
+
+    async fn until_the_end(&mut self, signals: &mut Signals) -> End {
+        let (agents, control) = (&self.house.settings.agents, &self.house.control);
+        let listed = listed::start_all(agents.clone(), control.clone(), self.intake.clone());
+        let _starting = AbortOnDropHandle::new(tokio::task::spawn_local(listed));
+        loop {
             tokio::select! {
-                () = signals.next() => break End::Signal,
-                Some(upgrade) = asked.recv() => {
-                    let driver = driving.take().expect("there is one until it is handed over");
-                    match house.hand_over(&upgrade.binary, &public, driver).await {
-                        Handed::Over(successor) => {
-                            upgrade.tell(Ok(successor.child.id().unwrap_or_default()));
-                            break End::HandedOver(successor);
-                        }
-                        Handed::Back(still_driving, reason) => {
-                            driving = Some(still_driving);
-                            upgrade.tell(Err(reason));
-                        }
+                () = signals.next() => return End::Signal,
+                Some(upgrade) = self.upgrades.recv() => {
+                    if let Some(successor) = self.hand_over(upgrade).await {
+                        return End::HandedOver(successor);
                     }
                 }
             }
-        };
-        starting.abort();
-        match end {
-            End::Signal => {
-                end_all(&control, &mut signals, gateway).await;
-                if let Some(driving) = driving {
-                    driving.abort();
-                }
-                events.note(happening(EventKind::SupervisorEnded));
-                events.written(LAST_EVENTS).await;
-                if let Err(reason) = control.keeper.close().await {
-                    warn!(%reason, "the state file was not closed in order");
-                }
-                control.logs.close();
-                groups.close();
-            }
-            End::HandedOver(successor) => {
-                let patience = settings.upgrade_drain_timeout;
-                info!(
-                    ?patience,
-                    pid = successor.child.id(),
-                    "another process serves: calls that began here are finished"
-                );
-                tokio::select! {
-                    () = gateway.retire(patience) => {}
-                    () = signals.next() => warn!("signal: calls that began here are ended"),
-                }
-            }
         }
-        Ok(())
-    }
-}
-
-/// What a driver needs, of which there may be several one after the other.
-struct House {
-    ground: Rc<Ground>,
-    settings: Settings,
-    keeper: Keeper,
-    messages: mpsc::Sender<Message>,
-    control: Control,
-    first_replica: u64,
-    events: Arc<EventLog>,
-    /// Webhooks; they end with this.
-    telling: JoinSet<()>,
-}
-
-enum Handed {
-    Over(Successor),
-    /// Everything goes on as before, and why.
-    Back(JoinHandle<Option<Remains>>, String),
-}
-
-impl House {
-    async fn tell_webhooks(&mut self) -> Result<(), par_store::StoreError> {
-        let hooks = self.settings.webhooks.clone();
-        self.telling = webhooks::start(hooks, &self.events, self.keeper.store()).await?;
-        Ok(())
     }
 
-    async fn drive(&self, remains: Remains) -> Result<Driver, par_store::StoreError> {
-        plane::restore(
-            Rc::clone(&self.ground),
-            fleet_settings(&self.settings, self.first_replica),
-            self.keeper.clone(),
-            Arc::clone(&self.events),
-            self.messages.clone(),
-            remains,
-        )
-        .await
-    }
-
-    /// Lets `binary` go on from here.
-    async fn hand_over(
-        &mut self,
-        binary: &Path,
-        public: &TcpListener,
-        driving: JoinHandle<Option<Remains>>,
-    ) -> Handed {
-        let mut successor = match Successor::start(binary).await {
-            Ok(successor) => successor,
-            Err(error) => {
-                return Handed::Back(driving, format!("the new process did not start: {error}"));
+    /// `None`: it did not work, and everything goes on.
+    async fn hand_over(&mut self, upgrade: Upgrade) -> Option<Box<Successor>> {
+        let driver = self.driving.take()?;
+        let binary = &upgrade.binary;
+        match self.house.hand_over(binary, &self.public, driver).await {
+            Handed::Over(successor) => {
+                upgrade.tell(Ok(successor.child.id().unwrap_or_default()));
+                Some(successor)
             }
-        };
-        if let Some(pid) = successor.child.id() {
-            self.ground.children.borrow_mut().push(pid);
-        }
-        self.control.hand_over().await;
-        self.telling.shutdown().await;
-        let remains = match driving.await {
-            Ok(Some(remains)) => remains,
-            // It has ended with everything else.
-            Ok(None) | Err(_) => return Handed::Over(successor),
-        };
-        match self.let_serve(&mut successor, public).await {
-            Ok(()) => {
-                self.ground.state.hand_over();
-                Handed::Over(successor)
-            }
-            Err(reason) => {
-                error!(%reason, "the new process does not serve: we go on");
-                successor.end().await;
-                Handed::Back(self.go_on(remains).await, reason)
+            Handed::Back(driving, reason) => {
+                self.driving = Some(driving);
+                upgrade.tell(Err(reason));
+                None
             }
         }
     }
 
-    async fn let_serve(
-        &self,
-        successor: &mut Successor,
-        public: &TcpListener,
-    ) -> Result<(), String> {
-        self.events.written(LAST_EVENTS).await;
-        self.control.logs.written().await;
-        self.keeper.close().await?;
-        let words = |error: io::Error| format!("the new process does not serve: {error}");
-        successor
-            .go(public, self.ground.state.lock())
-            .await
-            .map_err(words)?;
-        successor.serving().await.map_err(words)
-    }
-
-    /// As before the handing over was tried.
-    async fn go_on(&mut self, remains: Remains) -> JoinHandle<Option<Remains>> {
-        self.ground.handed_over.set(false);
-        match self.reopen(remains).await {
-            Ok(driver) => tokio::task::spawn_local(driver.run()),
-            Err(reason) => {
-                error!(%reason, "the state file cannot be opened again: agents serve on, and nothing can be changed");
-                tokio::task::spawn_local(std::future::pending())
-            }
+    /// First all agents, then those who call them, then us.
+    async fn end(self, signals: &mut Signals) {
+        let House {
+            control,
+            events,
+            ground,
+            ..
+        } = self.house;
+        info!("ending: calls in flight may finish, a second signal ends them");
+        end_agents(&control, signals).await;
+        self.gateway.shutdown(LAST_ANSWERS).await;
+        if let Some(driving) = self.driving {
+            driving.abort();
         }
+        events.note(happening(EventKind::SupervisorEnded));
+        events.written(LAST_EVENTS).await;
+        if let Err(reason) = control.keeper.close().await {
+            warn!(%reason, "the state file was not closed in order");
+        }
+        control.logs.close();
+        ground.groups.close();
     }
 
-    async fn reopen(&mut self, remains: Remains) -> Result<Driver, String> {
-        self.keeper.reopen().await?;
-        self.first_replica = plane::first_replica(self.keeper.store());
-        let words = |error: par_store::StoreError| crate::chain(&error);
-        self.tell_webhooks().await.map_err(words)?;
-        self.drive(remains).await.map_err(words)
-    }
-}
-
-/// Somebody wants another binary to go on.
-pub(crate) struct Upgrade {
-    pub(crate) binary: PathBuf,
-    /// Hears the process id of who goes on, or why nobody does.
-    pub(crate) answer: oneshot::Sender<Result<u32, String>>,
-}
-
-impl Upgrade {
-    fn tell(self, outcome: Result<u32, String>) {
-        // Whoever asked may have left; it is done all the same.
-        let _asker_left = self.answer.send(outcome);
+    /// Finishes what was begun here.
+    async fn retire(self, successor: &Successor, signals: &mut Signals) {
+        let patience = self.house.settings.upgrade_drain_timeout;
+        let pid = successor.child.id();
+        info!(
+            ?patience,
+            pid, "another process serves: calls that began here are finished"
+        );
+        tokio::select! {
+            () = self.gateway.retire(patience) => {}
+            () = signals.next() => warn!("signal: calls that began here are ended"),
+        }
     }
 }
 
@@ -438,11 +337,10 @@ fn ground(
     settings: &Settings,
     state: StateFolder,
     announcement: &Announcement,
-    logs: Arc<LogStore>,
-    events: mpsc::Sender<Message>,
+    control: &Control,
     groups: Arc<Groups>,
-) -> Rc<Ground> {
-    Rc::new(Ground {
+) -> Ground {
+    Ground {
         state,
         host: settings.host,
         url: announcement.url.clone(),
@@ -456,37 +354,24 @@ fn ground(
         wanted: settings.limits.clone(),
         groups,
         outlive: settings.worker_grace,
-        logs,
-        events,
+        logs: Arc::clone(&control.logs),
+        events: control.messages.clone(),
         children: std::cell::RefCell::default(),
         handed_over: std::cell::Cell::new(false),
-    })
-}
-
-fn fleet_settings(settings: &Settings, first_replica: u64) -> par_lifecycle::Settings {
-    par_lifecycle::Settings {
-        first_replica,
-        ports: settings.agent_ports.clone(),
-        grpc_offset: GRPC_OFFSET,
-        start_timeout: settings.start_timeout,
-        drain_timeout: settings.drain_timeout,
-        session_timeout: settings.session_timeout,
-        stable_after: settings.stable_after,
-        ..par_lifecycle::Settings::default()
     }
 }
 
 fn open_gateway(
     listeners: Listeners,
     routes: Routes,
-    api: Arc<Api>,
+    api: Api,
     control: &Control,
     call_timeout: Duration,
     wakes: mpsc::UnboundedSender<AgentId>,
 ) -> io::Result<Gateway> {
     let snapshots = control.snapshots.clone();
     let callers = Arc::new(move |pid: u32| snapshots.borrow().workers.get(&pid).cloned());
-    let router = router(api);
+    let router = router(Arc::new(api));
     let answer = Arc::new(
         move |request: http::Request<hyper::body::Incoming>, _peer| {
             let router = router.clone();
@@ -513,9 +398,8 @@ fn open_gateway(
     par_gateway::start(listeners, config, routes, control, callers, wake)
 }
 
-/// First all agents, then those who call them, then us.
-async fn end_all(control: &Control, signals: &mut Signals, gateway: Gateway) {
-    info!("ending: calls in flight may finish, a second signal ends them");
+/// Waits for all of them; a second signal does not.
+async fn end_agents(control: &Control, signals: &mut Signals) {
     let _already_ending = control.command(Command::StopAll).await;
     let mut snapshots = control.snapshots.clone();
     let all_ended = snapshots.wait_for(|snapshot| snapshot.is_empty());
@@ -528,5 +412,4 @@ async fn end_all(control: &Control, signals: &mut Signals, gateway: Gateway) {
             let _ended = snapshots.wait_for(|snapshot| snapshot.is_empty()).await;
         }
     }
-    gateway.shutdown(LAST_ANSWERS).await;
 }

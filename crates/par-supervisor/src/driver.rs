@@ -255,7 +255,7 @@ impl Driver {
                 self.effects.spawn(place, Arc::clone(made));
             }
             Action::Freeze(replica) => self.effects.freeze(replica),
-            Action::Drain { replica, within } => self.effects.drain(replica, within),
+            Action::Drain { replica, within } => self.drain(replica, within),
             Action::Terminate(replica) => self.effects.terminate(replica),
             Action::Kill(replica) => self.effects.kill(replica),
             Action::Forget(agent) => {
@@ -270,6 +270,20 @@ impl Driver {
                 self.wishes.hear(&note);
             }
         }
+    }
+
+    /// A worker that drains refuses calls: it is told when those that are on their way to it have been answered. They go
+    /// nowhere else any more, because routes were published before.
+    fn drain(&self, replica: ReplicaId, within: Duration) {
+        let Some(drain) = self.effects.drain_later(replica) else {
+            return;
+        };
+        let quiet = self.publisher.quiet(replica);
+        tokio::task::spawn_local(async move {
+            let begun = Instant::now();
+            let _quiet_or_late = tokio::time::timeout(within, quiet).await;
+            drain(within.saturating_sub(begun.elapsed()));
+        });
     }
 
     fn keep_birth(

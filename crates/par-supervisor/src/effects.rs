@@ -105,8 +105,10 @@ impl Effects {
         self.order(replica, Order::Freeze);
     }
 
-    pub(crate) fn drain(&self, replica: ReplicaId, within: Duration) {
-        self.order(replica, Order::Drain(within));
+    /// What tells a worker to drain, when it is time for that.
+    pub(crate) fn drain_later(&self, replica: ReplicaId) -> Option<impl Fn(Duration) + 'static> {
+        let orders = self.incarnations.get(&replica)?.clone();
+        Some(move |within| orders.send_modify(|orders| orders.give(Order::Drain(within))))
     }
 
     /// Like a drain that waits for nobody. One that drains already does so within its own time.

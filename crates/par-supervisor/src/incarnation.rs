@@ -84,7 +84,7 @@ impl Incarnation {
     }
 
     pub(crate) async fn live(self, orders: orders::Given) {
-        let cause = self.from_the_start(orders).await;
+        let cause = self.begin(orders).await;
         self.conclude(cause).await;
     }
 
@@ -118,7 +118,7 @@ impl Incarnation {
         self.tell(Event::Exited(self.place.replica, cause)).await;
     }
 
-    async fn from_the_start(&self, orders: orders::Given) -> EndCause {
+    async fn begin(&self, orders: orders::Given) -> EndCause {
         if let Some(reason) = &self.made.unusable {
             return EndCause::LoadFailed {
                 reason: reason.clone(),
@@ -147,15 +147,18 @@ impl Incarnation {
         self.say_born(pid, secret).await;
         let process = Process::Ours(child);
         let cause = self.accompany(process, target, link, orders, pid).await;
-        let mut children = self.ground.children.borrow_mut();
-        children.retain(|child| *child != pid);
-        drop(children);
+        self.forget_child(pid);
         if !self.ground.handed_over.get() {
             self.remove_sockets();
             limits::end_group(&self.ground.groups, self.place.replica.0).await;
             self.end_strays().await;
         }
         cause
+    }
+
+    fn forget_child(&self, pid: u32) {
+        let mut children = self.ground.children.borrow_mut();
+        children.retain(|child| *child != pid);
     }
 
     async fn say_born(&self, pid: u32, secret: Secret) {

@@ -17,6 +17,7 @@ mod effects;
 mod events;
 mod gone;
 mod handover;
+mod house;
 mod incarnation;
 mod keeper;
 mod limits;

@@ -87,7 +87,7 @@ pub(crate) enum CommandError {
 /// The hand on the driver that everybody else has.
 #[derive(Clone)]
 pub(crate) struct Control {
-    messages: mpsc::Sender<Message>,
+    pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) keeper: Keeper,

@@ -53,6 +53,16 @@ impl Publisher {
         self.told.remove(&replica);
     }
 
+    /// Ends when no call that came before is left at an incarnation.
+    pub(crate) fn quiet(&self, replica: ReplicaId) -> impl Future<Output = ()> + 'static {
+        let backend = self.backends.get(&replica).cloned();
+        async move {
+            if let Some(backend) = backend {
+                backend.quiet().await;
+            }
+        }
+    }
+
     pub(crate) fn publish_routes(&mut self, fleet: &Fleet, changed: &BTreeSet<AgentId>) {
         let route_of = |agent: &AgentId| fleet.agent(agent).map(|status| status.route);
         let news: Vec<(AgentId, Option<Route>)> = changed
@@ -77,11 +87,11 @@ impl Publisher {
             self.published.remove(&agent);
             return table.remove(&agent);
         };
-        table.set(&agent, self.to_gateway(&agent, &route));
+        table.set(&agent, self.made(&agent, &route));
         self.published.insert(agent, route);
     }
 
-    fn to_gateway(&mut self, agent: &AgentId, route: &Route) -> par_gateway::Route {
+    fn made(&mut self, agent: &AgentId, route: &Route) -> par_gateway::Route {
         // Those who call while it wakes wait as long as whoever woke it.
         if let (Route::Soon, Some(bell)) = (route, self.bells.get(agent)) {
             return par_gateway::Route::Asleep(Arc::clone(bell));

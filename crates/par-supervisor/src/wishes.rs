@@ -52,9 +52,7 @@ impl Wishes {
             };
             let port = status.replicas.first().and_then(|it| it.incarnation);
             let before = self.kept.get(agent);
-            let home = port
-                .map(|it| it.port)
-                .or(before.and_then(|wish| wish.home_port));
+            let home = port.map(|it| it.port).or_else(|| before?.home_port);
             let wish = wish_of(&status.desired, home);
             if before != Some(&wish) {
                 self.kept.insert(agent.clone(), wish.clone());

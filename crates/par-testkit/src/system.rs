@@ -26,6 +26,7 @@ pub struct SystemBuilder {
     variables: Vec<(OsString, OsString)>,
     state: Option<PathBuf>,
     port: u16,
+    worker_grace: f64,
 }
 
 /// A running `par up` on a free port, with a state folder and agent ports of its own.
@@ -68,6 +69,13 @@ impl SystemBuilder {
     pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables
             .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// For how many seconds workers go on when the supervisor is killed; none, unless this says otherwise.
+    #[must_use]
+    pub fn worker_grace(mut self, seconds: f64) -> Self {
+        self.worker_grace = seconds;
         self
     }
 
@@ -151,6 +159,8 @@ impl SystemBuilder {
             ])
             .arg("--state")
             .arg(state)
+            .arg("--worker-grace")
+            .arg(self.worker_grace.to_string())
             .args(&self.arguments)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -173,6 +183,7 @@ impl System {
             arguments: vec![],
             variables: vec![],
             state: None,
+            worker_grace: 0.0,
             port: 0,
         }
     }

@@ -83,16 +83,21 @@ impl Agent {
     ) -> Result<(), Refusal> {
         let mut new = Group::new(&self.id, deployment);
         let leased = group::lease(turn, new.lives.iter())?;
-        self.drop_incoming(turn, EndCause::Superseded);
+        self.drop_incoming(turn, EndCause::Superseded, Life::retire);
         self.tell(turn, &new, What::ReleaseStarted);
         group::begin(turn, new.lives.iter_mut(), leased, |_| Standing::New);
         self.incoming = Some(Incoming { group: new, kind });
         Ok(())
     }
 
-    pub(super) fn drop_incoming(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
+    pub(super) fn drop_incoming(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cause: EndCause,
+        end: impl Fn(&mut Life, &mut Turn<'_>),
+    ) {
         if let Some(incoming) = self.incoming.take() {
-            self.let_go(turn, incoming, cause);
+            self.let_go(turn, incoming, cause, end);
         }
     }
 
@@ -173,7 +178,7 @@ impl Agent {
 
     /// As [`Agent::stop`], but the supervisor ends, and what is desired stays as it is.
     pub(crate) fn end(&mut self, turn: &mut Turn<'_>) {
-        self.drop_incoming(turn, EndCause::Asked);
+        self.drop_incoming(turn, EndCause::Asked, Life::remove);
         self.leaving.iter_mut().for_each(|life| life.remove(turn));
         let lives = self.current.lives.iter_mut();
         lives.for_each(|life| life.stop(turn));
@@ -185,7 +190,7 @@ impl Agent {
     }
 
     pub(crate) fn remove(&mut self, turn: &mut Turn<'_>) {
-        self.drop_incoming(turn, EndCause::Asked);
+        self.drop_incoming(turn, EndCause::Asked, Life::remove);
         self.removed = true;
         self.lives_mut().for_each(|life| life.remove(turn));
     }

@@ -4,6 +4,7 @@ use par_model::control::EndCause;
 
 use super::{Agent, Kind};
 use crate::group;
+use crate::life::Life;
 use crate::life::Standing;
 use crate::note::What;
 use crate::turn::Turn;
@@ -59,7 +60,7 @@ impl Agent {
         if self.incoming.is_none() {
             return Err(Refusal::NoCanary(self.id.clone()));
         }
-        self.drop_incoming(turn, EndCause::Abandoned);
+        self.drop_incoming(turn, EndCause::Abandoned, Life::retire);
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ impl Agent {
             return;
         };
         if let Some(cause) = incoming.group.defeat() {
-            return self.let_go(turn, incoming, cause);
+            return self.let_go(turn, incoming, cause, Life::retire);
         }
         if !incoming.group.all_serve() {
             self.incoming = Some(incoming);
@@ -69,7 +69,13 @@ impl Agent {
     }
 
     /// The release before it goes on. When the supervisor ends, a canary stays desired.
-    pub(super) fn let_go(&mut self, turn: &mut Turn<'_>, incoming: Incoming, cause: EndCause) {
+    pub(super) fn let_go(
+        &mut self,
+        turn: &mut Turn<'_>,
+        incoming: Incoming,
+        cause: EndCause,
+        end: impl Fn(&mut Life, &mut Turn<'_>),
+    ) {
         let stays = turn.is_closing() && incoming.group.live;
         if !stays {
             let release = incoming.group.release();
@@ -77,7 +83,7 @@ impl Agent {
             self.failed = Some((release, cause));
             self.desired.canary = None;
         }
-        self.leave(turn, incoming.group.lives, Life::retire);
+        self.leave(turn, incoming.group.lives, end);
     }
 
     /// From now on these only end, in the way that `end` begins.

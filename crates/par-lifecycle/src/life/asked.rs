@@ -88,15 +88,20 @@ impl Life {
         }
     }
 
-    /// Another release takes its place: it stays for its sessions if it has any.
+    /// Another release takes its place: it stays for its sessions if it has any, and for the calls and streams that it
+    /// has begun.
     pub(crate) fn retire(&mut self, turn: &mut Turn<'_>) {
+        let patience = turn.settings().retire_timeout;
         match self.state {
             State::Serving { incarnation, .. } if self.record.sessions => {
                 self.tell(turn, What::Retiring);
                 self.state = State::Retiring {
                     incarnation,
-                    until: turn.after(turn.settings().session_timeout),
+                    until: turn.after(patience),
                 };
+            }
+            State::Serving { incarnation, .. } => {
+                self.state = self.drain(turn, incarnation, Then::Forget, patience);
             }
             _ => self.remove(turn),
         }

@@ -67,8 +67,11 @@ impl Life {
 
     pub(crate) fn sessions(&mut self, turn: &mut Turn<'_>, any: bool) {
         self.record.sessions = any;
-        if !any && matches!(self.state, State::Retiring { .. }) {
-            self.wind_down(turn, Then::Forget);
+        if let State::Retiring { incarnation, until } = self.state
+            && !any
+        {
+            let within = until.saturating_duration_since(turn.now);
+            self.state = self.drain(turn, incarnation, Then::Forget, within);
         }
     }
 

@@ -143,7 +143,8 @@ impl Life {
         self.state = match self.take_state() {
             State::Starting(attempt) => terminate(turn, attempt.incarnation, Why::Asked(then)),
             State::Serving { incarnation, .. } | State::Retiring { incarnation, .. } => {
-                self.drain(turn, incarnation, then)
+                let within = turn.settings().drain_timeout;
+                self.drain(turn, incarnation, then, within)
             }
             State::Draining {
                 incarnation,
@@ -151,7 +152,7 @@ impl Life {
                 then: before,
             } => State::Draining {
                 incarnation,
-                deadline,
+                deadline: hurry(turn, incarnation, deadline),
                 then: before.overruled_by(then),
             },
             State::Ending {
@@ -170,8 +171,13 @@ impl Life {
         };
     }
 
-    fn drain(&self, turn: &mut Turn<'_>, incarnation: Incarnation, then: Then) -> State {
-        let within = turn.settings().drain_timeout;
+    pub(super) fn drain(
+        &self,
+        turn: &mut Turn<'_>,
+        incarnation: Incarnation,
+        then: Then,
+        within: Duration,
+    ) -> State {
         turn.actions.push(Action::Drain {
             replica: incarnation.replica,
             within,
@@ -220,6 +226,20 @@ impl Record {
             recent: u32::try_from(self.recent.len()).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// One that took its time because another had its place has as little as any other that is to end.
+fn hurry(turn: &mut Turn<'_>, incarnation: Incarnation, deadline: Instant) -> Instant {
+    let within = turn.settings().drain_timeout;
+    let soon = turn.after(within);
+    if deadline <= soon {
+        return deadline;
+    }
+    turn.actions.push(Action::Drain {
+        replica: incarnation.replica,
+        within,
+    });
+    soon
 }
 
 pub(super) fn terminate(turn: &mut Turn<'_>, incarnation: Incarnation, why: Why) -> State {

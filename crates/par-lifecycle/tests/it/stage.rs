@@ -25,7 +25,7 @@ pub(crate) fn settings() -> Settings {
         prepare_timeout: 100 * SECOND,
         start_timeout: 20 * SECOND,
         drain_timeout: 10 * SECOND,
-        session_timeout: 60 * SECOND,
+        retire_timeout: 60 * SECOND,
         stop_grace: 5 * SECOND,
         stable_after: 30 * SECOND,
         ..Settings::default()
@@ -201,6 +201,14 @@ pub(crate) fn groups(groups: &[(u16, &[ReplicaId])]) -> Route {
         groups: groups.iter().map(owned).collect(),
         leaving: vec![],
     })
+}
+
+/// Another release has its place, or it is one too many.
+pub(crate) fn retire(replica: ReplicaId) -> Action {
+    Action::Drain {
+        replica,
+        within: 60 * SECOND,
+    }
 }
 
 pub(crate) fn drain(replica: ReplicaId) -> Action {

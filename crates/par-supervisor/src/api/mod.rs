@@ -47,7 +47,7 @@ pub(crate) struct Api {
     /// Where workers listen, `<replica>.sock` each.
     pub(crate) sockets: std::path::PathBuf,
     /// Who lets another process go on.
-    pub(crate) upgrades: tokio::sync::mpsc::Sender<crate::daemon::Upgrade>,
+    pub(crate) upgrades: tokio::sync::mpsc::Sender<crate::house::Upgrade>,
     pub(crate) groups: Arc<par_sandbox::Groups>,
 }
 

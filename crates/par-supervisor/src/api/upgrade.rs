@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::refusal::ApiError;
 use super::spawn::field_by_field;
-use crate::daemon::Upgrade;
+use crate::house::Upgrade;
 
 /// Starts another binary, which takes over the listening socket and the workers. Answers when it serves; calls that have
 /// begun here are finished here. If it does not serve, everything goes on as before.

@@ -11,7 +11,7 @@
 //! stable_after_seconds = 10
 //! call_timeout_seconds = 60
 //! worker_grace_seconds = 60
-//! session_timeout_seconds = 600
+//! retire_timeout_seconds = 600
 //! upgrade_drain_seconds = 3600
 //! body_limit_mb = 64
 //! limits_by = "auto"           # or cgroup2, cgroup1, rlimits
@@ -85,7 +85,7 @@ pub(super) struct File {
     pub(super) stable_after: Option<(String, f64)>,
     pub(super) call_timeout: Option<(String, f64)>,
     pub(super) worker_grace: Option<(String, f64)>,
-    pub(super) session_timeout: Option<(String, f64)>,
+    pub(super) retire_timeout: Option<(String, f64)>,
     pub(super) upgrade_drain: Option<(String, f64)>,
     pub(super) body_limit_mb: Option<(String, u64)>,
     pub(super) limits_by: Option<(String, String)>,
@@ -149,7 +149,7 @@ impl File {
             "stable_after_seconds",
             "call_timeout_seconds",
             "worker_grace_seconds",
-            "session_timeout_seconds",
+            "retire_timeout_seconds",
             "upgrade_drain_seconds",
             "body_limit_mb",
             "limits_by",
@@ -195,8 +195,8 @@ impl File {
                         .number(key.get_ref(), value)
                         .map(|number| (place, number))
                 }
-                "session_timeout_seconds" => {
-                    file.session_timeout = notes
+                "retire_timeout_seconds" => {
+                    file.retire_timeout = notes
                         .number(key.get_ref(), value)
                         .map(|number| (place, number))
                 }

@@ -60,8 +60,8 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// How long workers go on without a supervisor.
     pub worker_grace: Duration,
-    /// For sessions whose release was replaced to end by themselves.
-    pub session_timeout: Duration,
+    /// For calls, streams and sessions of a release that was replaced.
+    pub retire_timeout: Duration,
     /// For calls in flight when another process takes over.
     pub upgrade_drain_timeout: Duration,
     /// Largest JSON body and gRPC message, in bytes.
@@ -146,7 +146,7 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(60)),
             worker_grace: checked(worker_grace, parse_grace, &mut mistakes)
                 .unwrap_or(Duration::from_secs(60)),
-            session_timeout: checked(file.session_timeout, parse_seconds, &mut mistakes)
+            retire_timeout: checked(file.retire_timeout, parse_seconds, &mut mistakes)
                 .unwrap_or(Duration::from_secs(600)),
             upgrade_drain_timeout: checked(file.upgrade_drain, parse_seconds, &mut mistakes)
                 .unwrap_or(Duration::from_secs(3600)),

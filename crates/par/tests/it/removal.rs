@@ -30,12 +30,10 @@ fn a_removed_agent_leaves_no_folder_and_one_that_an_earlier_life_left_is_swept()
 
 /// Sockets in the state folder, of workers and the supervisor.
 fn sockets(state: &Path) -> Vec<PathBuf> {
-    let mut found = vec![];
-    for life in std::fs::read_dir(state.join("run")).expect("a folder") {
-        let life = life.expect("an entry").path();
-        let entries = std::fs::read_dir(life).expect("a folder");
-        found.extend(entries.map(|entry| entry.expect("an entry").path()));
-    }
+    let entries = std::fs::read_dir(state.join("run")).expect("a folder");
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     found.sort();
     found
 }

@@ -5,7 +5,8 @@ use par_model::ReplicaId;
 use par_model::control::EndCause;
 
 use crate::stage::{
-    CLEAN, CRASH, SECOND, Stage, agent, drain, groups, load_failed, only_spawn, release, spawns, to,
+    CLEAN, CRASH, SECOND, Stage, agent, drain, groups, load_failed, only_spawn, release, retire,
+    spawns, to,
 };
 
 /// The first release of `a` runs, and the second has a tenth of its calls.
@@ -71,7 +72,7 @@ fn a_promoted_canary_gets_all_calls_and_as_many_replicas_as_the_agent_has() {
 
     assert_eq!(
         stage.tell(Event::Ready(more[0])),
-        [drain(old[0]), drain(old[1])]
+        [retire(old[0]), retire(old[1])]
     );
     assert_eq!(stage.route("a"), to(&[canary[0], more[0]]));
     let desired = stage.agent("a").desired;
@@ -85,7 +86,7 @@ fn a_promoted_canary_gets_all_calls_and_as_many_replicas_as_the_agent_has() {
 #[test]
 fn a_canary_that_is_whole_already_is_promoted_at_once() {
     let (mut stage, old, canary) = with_canary(1);
-    assert_eq!(stage.ask(Command::Promote(agent("a"))), [drain(old[0])]);
+    assert_eq!(stage.ask(Command::Promote(agent("a"))), [retire(old[0])]);
     assert_eq!(stage.route("a"), to(&canary));
 }
 
@@ -101,7 +102,7 @@ fn a_promotion_that_does_not_become_whole_is_let_go_and_the_one_before_goes_on()
     let (mut stage, old, canary) = with_canary(2);
     let more = spawns(&stage.ask(Command::Promote(agent("a"))));
     let ended = stage.tell(Event::Exited(more[0], load_failed()));
-    assert_eq!(ended, [drain(canary[0])]);
+    assert_eq!(ended, [retire(canary[0])]);
     assert_eq!(stage.route("a"), to(&old));
     assert_eq!(stage.agent("a").desired.canary, None);
     assert_eq!(stage.agent("a").failed, Some((Release(2), load_failed())));
@@ -140,7 +141,7 @@ fn only_a_canary_that_answers_is_promoted() {
 #[test]
 fn an_abandoned_canary_drains_and_all_calls_go_to_the_release_before() {
     let (mut stage, old, canary) = with_canary(1);
-    assert_eq!(stage.ask(Command::Abandon(agent("a"))), [drain(canary[0])]);
+    assert_eq!(stage.ask(Command::Abandon(agent("a"))), [retire(canary[0])]);
     assert_eq!(stage.route("a"), to(&old));
     let status = stage.agent("a");
     assert_eq!(status.desired.canary, None);

@@ -4,7 +4,7 @@ use par_lifecycle::{Action, Command, Deployment, Event, Idle, Route, Wanted, Wha
 use par_model::{ProcessState, ReplicaId};
 
 use crate::stage::{
-    CRASH, SECOND, Stage, agent, drain, load_failed, only_spawn, release, spawns, to,
+    CRASH, SECOND, Stage, agent, drain, load_failed, only_spawn, release, retire, spawns, to,
 };
 
 /// It is stopped when it has been frozen for a minute.
@@ -205,7 +205,7 @@ fn a_release_comes_in_beside_one_that_sleeps_and_a_call_wakes_the_one_before() {
     let old = only_spawn(&wake(&mut stage));
     stage.ready(&[old]);
     assert_eq!(stage.route("a"), to(&[old]));
-    assert_eq!(stage.tell(Event::Ready(new[0])), [drain(old)]);
+    assert_eq!(stage.tell(Event::Ready(new[0])), [retire(old)]);
     assert_eq!(stage.route("a"), to(&new));
 }
 

@@ -1,11 +1,13 @@
 //! A release that comes in beside another.
 
-use par_lifecycle::{Beside, Command, Event, IncomingStatus, Refusal, Release, Route, What};
+use par_lifecycle::{
+    Action, Beside, Command, Event, IncomingStatus, Refusal, Release, Route, What,
+};
 use par_model::control::EndCause;
 use par_model::{ProcessState, ReplicaId};
 
 use crate::stage::{
-    CRASH, SECOND, Stage, agent, drain, load_failed, only_spawn, release, spawns, to,
+    CRASH, SECOND, Stage, agent, drain, load_failed, only_spawn, release, retire, spawns, to,
 };
 
 /// The first release of `a` runs.
@@ -26,7 +28,7 @@ fn a_release_takes_the_route_when_it_answers_and_the_one_before_drains() {
     assert_eq!(stage.agent("a").desired.current, Release(1));
     assert_eq!(incoming(&stage).release, Release(2));
 
-    assert_eq!(stage.tell(Event::Ready(new[0])), [drain(old[0])]);
+    assert_eq!(stage.tell(Event::Ready(new[0])), [retire(old[0])]);
     assert_eq!(stage.route("a"), to(&new));
     let status = stage.agent("a");
     assert_eq!(status.desired.current, Release(2));
@@ -73,7 +75,7 @@ fn all_replicas_of_a_release_take_over_at_once_or_none_does() {
     stage.ready(&new[..2]);
     assert_eq!(stage.route("a"), to(&old));
     let drained = stage.tell(Event::Ready(new[2]));
-    assert_eq!(drained, [drain(old[0]), drain(old[1])]);
+    assert_eq!(drained, [retire(old[0]), retire(old[1])]);
     assert_eq!(stage.route("a"), to(&new));
     assert_eq!(stage.agent("a").desired.replicas, 3);
 }
@@ -84,8 +86,8 @@ fn one_replica_that_fails_is_the_failure_of_its_release_and_the_others_are_ended
     let new = stage.roll(release(2, 3));
     stage.tell(Event::Ready(new[0]));
     let ended = stage.tell(Event::Exited(new[1], load_failed()));
-    let terminate = par_lifecycle::Action::Terminate(new[2]);
-    assert_eq!(ended, [drain(new[0]), terminate]);
+    let terminate = Action::Terminate(new[2]);
+    assert_eq!(ended, [retire(new[0]), terminate]);
     assert_eq!(stage.route("a"), to(&old));
     assert_eq!(stage.agent("a").failed, Some((Release(2), load_failed())));
     assert_eq!(stage.agent("a").desired.replicas, 1);
@@ -249,7 +251,7 @@ fn a_removed_agent_is_forgotten_when_nothing_of_any_release_lives() {
     assert_eq!(stage.route("a"), Route::Down);
     assert_eq!(stage.obey(&third), []);
     assert_eq!(stage.obey(&first), []);
-    let forget = par_lifecycle::Action::Forget(agent("a"));
+    let forget = Action::Forget(agent("a"));
     assert_eq!(stage.obey(&second), [forget]);
 }
 
@@ -288,4 +290,15 @@ fn what_is_told_of_a_replica_names_its_own_release() {
         about,
         [(false, Release(2)), (true, Release(1)), (true, Release(1))]
     );
+}
+
+#[test]
+fn what_finishes_its_calls_because_another_has_its_place_hurries_when_the_agent_is_stopped() {
+    let (mut stage, old) = running(1);
+    let new = stage.roll(release(2, 1));
+    assert_eq!(stage.tell(Event::Ready(new[0])), [retire(old[0])]);
+    let stopped = stage.ask(Command::Stop(agent("a")));
+    assert_eq!(stopped, [drain(old[0]), drain(new[0])]);
+    let ended = stage.pass(10 * SECOND);
+    assert!(ended.contains(&Action::Terminate(old[0])), "{ended:?}");
 }

@@ -4,7 +4,7 @@ use par_lifecycle::{Action, Command, Deployment, Event, Refusal, Release, Route,
 use par_model::control::EndCause;
 use par_model::{ProcessState, ReplicaId};
 
-use crate::stage::{CRASH, SECOND, Stage, agent, drain, release, spawns, to};
+use crate::stage::{CRASH, SECOND, Stage, agent, drain, release, retire, spawns, to};
 
 fn running(replicas: u32) -> (Stage, Vec<ReplicaId>) {
     Stage::with_all_running(release(1, replicas))
@@ -55,7 +55,7 @@ fn those_that_are_too_many_lose_the_route_and_drain() {
     let (mut stage, replicas) = running(3);
     assert_eq!(
         scale(&mut stage, 1),
-        [drain(replicas[1]), drain(replicas[2])]
+        [retire(replicas[1]), retire(replicas[2])]
     );
     assert_eq!(stage.route("a"), to(&replicas[..1]));
     assert_eq!(stage.agent("a").leaving.len(), 2);
@@ -67,7 +67,7 @@ fn those_that_are_too_many_lose_the_route_and_drain() {
 #[test]
 fn an_agent_has_one_replica_at_least() {
     let (mut stage, replicas) = running(2);
-    assert_eq!(scale(&mut stage, 0), [drain(replicas[1])]);
+    assert_eq!(scale(&mut stage, 0), [retire(replicas[1])]);
     assert_eq!(stage.agent("a").desired.replicas, 1);
     let new = stage.roll(release(2, 0));
     stage.ready(&new);
@@ -143,7 +143,7 @@ fn a_canary_keeps_its_number_unless_that_is_too_many() {
     assert_eq!(canary.len(), 2);
     assert_eq!(spawns(&scale(&mut stage, 6)).len(), 2);
     let drained = scale(&mut stage, 1);
-    assert!(drained.contains(&drain(canary[1])));
+    assert!(drained.contains(&retire(canary[1])));
     stage.ask(Command::Promote(agent("a")));
     assert_eq!(stage.agent("a").desired.replicas, 1);
     assert_eq!(stage.route("a"), to(&canary[..1]));

@@ -3,7 +3,7 @@
 use par_lifecycle::{Command, Event, Route, Targets, What};
 use par_model::{ProcessState, ReplicaId};
 
-use crate::stage::{CRASH, SECOND, Stage, agent, drain, release, to};
+use crate::stage::{CRASH, SECOND, Stage, agent, drain, release, retire, to};
 
 /// The second release of `a` serves, and the first stays for its sessions.
 fn retiring() -> (Stage, ReplicaId, ReplicaId) {
@@ -35,7 +35,7 @@ fn a_replica_with_sessions_stays_for_them_and_gets_no_other_calls() {
         replica: old,
         any: false,
     };
-    assert_eq!(stage.tell(ended), [drain(old)]);
+    assert_eq!(stage.tell(ended), [retire(old)]);
     assert_eq!(stage.route("a"), to(&[new]));
     stage.obey(&[old]);
     assert_eq!(stage.agent("a").leaving, []);
@@ -56,7 +56,7 @@ fn sessions_that_ended_before_keep_nobody() {
         stage.tell(Event::Sessions { replica: old, any });
     }
     let new = stage.roll(release(2, 1))[0];
-    assert_eq!(stage.tell(Event::Ready(new)), [drain(old)]);
+    assert_eq!(stage.tell(Event::Ready(new)), [retire(old)]);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn sessions_of_an_incarnation_end_with_it() {
     let again = stage.ends_and_restarts(old, CRASH);
     stage.ready(&[again]);
     let new = stage.roll(release(2, 1))[0];
-    assert_eq!(stage.tell(Event::Ready(new)), [drain(again)]);
+    assert_eq!(stage.tell(Event::Ready(new)), [retire(again)]);
 }
 
 #[test]
