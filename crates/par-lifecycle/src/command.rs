@@ -48,11 +48,20 @@ pub struct Restored {
     pub canary: Option<Deployment>,
     /// Whether the release has ever answered.
     pub proven: bool,
-    /// Workers that went on serving, with the release in them and since when they answer. Those of other releases than the
-    /// desired ones are let go.
-    pub living: Vec<(Incarnation, Instant)>,
+    /// Workers that went on serving. Those of other releases than the desired ones are let go.
+    pub living: Vec<Survivor>,
     /// The HTTP port that each replica had last, by slot.
     pub homes: Vec<(u32, u16)>,
+}
+
+/// An incarnation that outlived its supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Survivor {
+    pub incarnation: Incarnation,
+    /// Since when it answers.
+    pub since: Instant,
+    /// How often its replica was restarted before.
+    pub restarts: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]

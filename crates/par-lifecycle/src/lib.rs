@@ -48,7 +48,7 @@ mod status;
 mod turn;
 mod verdict;
 
-pub use command::{Beside, Command, Deployment, Refusal, Release, Restored};
+pub use command::{Beside, Command, Deployment, Refusal, Release, Restored, Survivor};
 pub use desired::{Canary, Desired, Wanted};
 pub use event::{Action, Event};
 pub use fleet::Fleet;

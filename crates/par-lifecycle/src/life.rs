@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use par_model::control::EndCause;
 use par_model::{AgentId, ReplicaId};
 
-use crate::{Deployment, Incarnation};
+use crate::{Deployment, Incarnation, Survivor};
 
 mod asked;
 mod happened;
@@ -145,18 +145,21 @@ impl Life {
     }
 
     /// One whose incarnation has outlived an earlier supervisor.
-    pub(crate) fn adopted(
-        agent: AgentId,
-        deployment: Deployment,
-        incarnation: Incarnation,
-        since: Instant,
-    ) -> Self {
+    pub(crate) fn adopted(agent: AgentId, deployment: Deployment, survivor: Survivor) -> Self {
+        let Survivor {
+            incarnation,
+            since,
+            restarts,
+        } = survivor;
         let deployment = Deployment {
             release: incarnation.release,
             ..deployment
         };
         Self {
-            record: Record::beginning_as(Standing::Proven),
+            record: Record {
+                restarts,
+                ..Record::beginning_as(Standing::Proven)
+            },
             state: State::Serving {
                 incarnation,
                 since,

@@ -42,6 +42,8 @@ pub struct WorkerSpec {
     pub mark: String,
     /// How long the worker goes on without a supervisor.
     pub outlive: Duration,
+    /// How often the replica was started again before, for who adopts the worker.
+    pub restarts: u32,
     /// How long nobody may call the agent until that is reported; never, if it has none.
     pub idle_timeout: Option<Duration>,
     /// Where the worker reaches the supervisor for calls to other agents.
@@ -178,6 +180,10 @@ pub struct Resumed {
     pub sessions: bool,
     /// It takes no new calls and is about to end.
     pub ending: bool,
+    /// For how many milliseconds the agent has answered.
+    pub served_ms: u64,
+    /// [`WorkerSpec::restarts`]
+    pub restarts: u32,
 }
 
 /// The first words of a supervisor that adopts a worker.

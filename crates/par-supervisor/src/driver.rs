@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use par_lifecycle::{Action, Beside, Command, Event, Fleet, Refusal, Release};
+use par_model::event::{EventKind, NewEvent};
 use par_model::{AgentId, ReplicaId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::catalog::{Catalog, Made};
 use crate::effects::{Effects, Place};
-use crate::events::EventLog;
+use crate::events::{EventLog, happening};
 use crate::keeper::Keeper;
 use crate::message::{Answer, CommandError, Message, Saved};
 use crate::publisher::Publisher;
@@ -243,6 +244,11 @@ impl Driver {
                 grpc_port,
                 ..
             } => {
+                let status = self.fleet.agent(&agent);
+                let mut replicas = status.iter().flat_map(|it| it.all_replicas());
+                let own =
+                    replicas.find(|it| it.incarnation.is_some_and(|it| it.replica == replica));
+                let restarts = own.map_or(0, |it| it.restart_count);
                 let made = self
                     .catalog
                     .get(&agent, release)
@@ -251,6 +257,7 @@ impl Driver {
                     replica,
                     port,
                     grpc_port,
+                    restarts,
                 };
                 self.effects.spawn(place, Arc::clone(made));
             }
@@ -261,12 +268,16 @@ impl Driver {
             Action::Forget(agent) => {
                 self.effects.forget(&agent);
                 self.catalog.forget(&agent);
+                self.events.note(NewEvent {
+                    agent: Some(agent),
+                    ..happening(EventKind::Removed)
+                });
             }
             Action::Tell(note) => {
                 if let Some((level, line)) = notes::line(&note) {
                     self.effects.log(&note.agent, level, line);
                 }
-                self.events.note(notes::event(&note));
+                notes::events(&note).for_each(|event| self.events.note(event));
                 self.wishes.hear(&note);
             }
         }

@@ -55,6 +55,8 @@ pub(crate) struct Place {
     pub(crate) replica: ReplicaId,
     pub(crate) port: u16,
     pub(crate) grpc_port: u16,
+    /// How often the replica was started again before.
+    pub(crate) restarts: u32,
 }
 
 impl Effects {

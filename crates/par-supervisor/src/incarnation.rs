@@ -343,6 +343,7 @@ impl Incarnation {
             secret: secret.clone(),
             mark: secret::mark(secret),
             outlive: ground.outlive,
+            restarts: self.place.restarts,
             idle_timeout: made.idle_timeout(),
             supervisor_socket: Some(ground.state.supervisor_socket()),
             supervisor_url: ground.url.clone(),

@@ -52,9 +52,9 @@ pub(crate) fn line(note: &Note) -> Option<(Level, String)> {
     Some(said)
 }
 
-pub(crate) fn event(note: &Note) -> NewEvent {
-    let (kind, reason, details) = said(&note.what);
-    NewEvent {
+/// What happened, after why, where that is a kind of its own.
+pub(crate) fn events(note: &Note) -> impl Iterator<Item = NewEvent> {
+    let event = |(kind, reason, details)| NewEvent {
         at_ms: now_ms(),
         kind,
         agent: Some(note.agent.clone()),
@@ -62,7 +62,32 @@ pub(crate) fn event(note: &Note) -> NewEvent {
         release: Some(note.release.0),
         reason,
         details,
-    }
+    };
+    let why = match &note.what {
+        What::Exited(cause) | What::Crashed(cause) | What::Failed(cause) => why(cause),
+        _ => None,
+    };
+    why.map(event).into_iter().chain([event(said(&note.what))])
+}
+
+/// Ends that people watch for.
+fn why(cause: &EndCause) -> Option<Said> {
+    let (kind, details) = match cause {
+        EndCause::OutOfMemory {
+            limit_bytes,
+            peak_bytes,
+            ..
+        } => {
+            let figures = json!({ "limit_bytes": limit_bytes, "peak_bytes": peak_bytes });
+            (EventKind::OutOfMemory, Some(figures))
+        }
+        EndCause::TooManyProcesses { .. }
+        | EndCause::WorkspaceFull { .. }
+        | EndCause::TooManyFiles { .. } => (EventKind::LimitHit, None),
+        EndCause::Hung { .. } | EndCause::Silent { .. } => (EventKind::Hung, None),
+        _ => return None,
+    };
+    Some((kind, Some(cause.to_string()), details))
 }
 
 type Said = (EventKind, Option<String>, Option<Value>);

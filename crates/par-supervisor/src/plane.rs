@@ -163,6 +163,7 @@ impl Driver {
                 replica,
                 port: found.kept.port,
                 grpc_port: found.kept.grpc_port,
+                restarts: found.resumed.restarts,
             };
             self.effects.adopt(place, made, found);
             self.effects.keep(replica);

@@ -1,8 +1,8 @@
 //! Puts together what an earlier supervisor left: what is wanted, from the state file, and the workers that go on.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use par_lifecycle::{Canary, Desired, Incarnation, Release, Restored, Wanted};
+use par_lifecycle::{Canary, Desired, Incarnation, Release, Restored, Survivor, Wanted};
 use par_model::AgentId;
 use par_store::{KeptAgent, KeptRelease, Outcome};
 use tracing::error;
@@ -73,13 +73,12 @@ pub(crate) fn restored(
         deployment: deployment(wish.current, wish.replicas)?,
         canary,
         proven: current.outcome == Outcome::Live,
-        living: living.iter().map(incarnation).collect(),
+        living: living.iter().map(survivor).collect(),
         homes: wish.home_port.map(|port| (0, port)).into_iter().collect(),
     })
 }
 
-/// How long it has served already nobody here knows: it counts from now on.
-fn incarnation(found: &Found) -> (Incarnation, Instant) {
+fn survivor(found: &Found) -> Survivor {
     let kept = &found.kept;
     let incarnation = Incarnation {
         replica: kept.replica,
@@ -89,5 +88,11 @@ fn incarnation(found: &Found) -> (Incarnation, Instant) {
         grpc_port: kept.grpc_port,
         pid: Some(kept.pid),
     };
-    (incarnation, Instant::now())
+    let served = Duration::from_millis(found.resumed.served_ms);
+    let now = Instant::now();
+    Survivor {
+        incarnation,
+        since: now.checked_sub(served).unwrap_or(now),
+        restarts: found.resumed.restarts,
+    }
 }

@@ -149,6 +149,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         secret: Secret(String::new()),
         mark: String::new(),
         outlive: Duration::ZERO,
+        restarts: 0,
         idle_timeout: None,
         supervisor_socket: None,
         supervisor_url: alone.supervisor_url,

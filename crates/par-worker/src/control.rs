@@ -18,7 +18,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 use tracing::debug;
 
 use crate::ending::Ending;
@@ -59,7 +59,7 @@ async fn supervised() -> io::Result<()> {
         reports,
         ending: ending_in,
         idle: Rc::clone(&idle),
-        told: Told::default(),
+        told: Told::new(spec.restarts),
         untold: vec![],
     };
     let conversing = tokio::task::spawn_local(conversation.run(link));
@@ -136,10 +136,31 @@ enum Parted {
 }
 
 /// What any supervisor was told, and a later one has to know.
-#[derive(Default)]
 struct Told {
     resumed: Resumed,
+    ready_at: Option<Instant>,
     limits: Option<Report>,
+}
+
+impl Told {
+    fn new(restarts: u32) -> Self {
+        Self {
+            resumed: Resumed {
+                restarts,
+                ..Resumed::default()
+            },
+            ready_at: None,
+            limits: None,
+        }
+    }
+
+    fn now(&self) -> Resumed {
+        let served = self.ready_at.map_or(Duration::ZERO, |at| at.elapsed());
+        Resumed {
+            served_ms: u64::try_from(served.as_millis()).unwrap_or(u64::MAX),
+            ..self.resumed
+        }
+    }
 }
 
 struct Conversation {
@@ -183,7 +204,7 @@ impl Conversation {
     /// Says what an earlier supervisor was told.
     async fn resume(&self, link: &mut Link) -> io::Result<()> {
         let mut line = vec![];
-        put(&mut line, &Report::Resumed(self.told.resumed));
+        put(&mut line, &Report::Resumed(self.told.now()));
         if let Some(limits) = &self.told.limits {
             put(&mut line, limits);
         }
@@ -287,7 +308,10 @@ async fn tell(
 fn note(told: &mut Told, report: &Report) {
     let resumed = &mut told.resumed;
     match report {
-        Report::Ready { agent_pid } => resumed.agent_pid = Some(*agent_pid),
+        Report::Ready { agent_pid } => {
+            resumed.agent_pid = Some(*agent_pid);
+            told.ready_at = Some(Instant::now());
+        }
         Report::Quiet => resumed.quiet = true,
         Report::Busy => resumed.quiet = false,
         Report::Sessions { any } => resumed.sessions = *any,

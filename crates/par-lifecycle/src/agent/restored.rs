@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use par_model::AgentId;
 
@@ -12,9 +11,9 @@ use crate::group::Group;
 use crate::life::{Life, Standing};
 use crate::note::What;
 use crate::turn::Turn;
-use crate::{Deployment, Incarnation, Restored};
+use crate::{Deployment, Incarnation, Restored, Survivor};
 
-type Living = BTreeMap<u32, (Incarnation, Instant)>;
+type Living = BTreeMap<u32, Survivor>;
 
 impl Restored {
     /// The ports that it holds, and those that it comes back to.
@@ -22,8 +21,8 @@ impl Restored {
         for (slot, port) in &self.homes {
             turn.remember_home(agent, *slot, *port);
         }
-        for (incarnation, _) in &self.living {
-            turn.adopt(agent, *incarnation);
+        for survivor in &self.living {
+            turn.adopt(agent, survivor.incarnation);
         }
     }
 }
@@ -61,8 +60,8 @@ impl Agent {
             }
         }
         agent.current.live = proven;
-        for (incarnation, since) in living.0 {
-            let mut life = Life::adopted(agent.id.clone(), deployment, incarnation, since);
+        for survivor in living.0 {
+            let mut life = Life::adopted(agent.id.clone(), deployment, survivor);
             life.remove(turn);
             agent.leaving.push(life);
         }
@@ -97,8 +96,8 @@ impl Agent {
         let mut group = Group::new(&self.id, deployment);
         for life in &mut group.lives {
             match adopted.remove(&life.slot) {
-                Some((incarnation, since)) => {
-                    *life = Life::adopted(self.id.clone(), deployment, incarnation, since);
+                Some(survivor) => {
+                    *life = Life::adopted(self.id.clone(), deployment, survivor);
                     life.tell(turn, What::Adopted);
                 }
                 None => match otherwise {
@@ -119,7 +118,7 @@ enum Else {
 }
 
 /// Incarnations that go on and have no place yet.
-struct Unclaimed(Vec<(Incarnation, Instant)>);
+struct Unclaimed(Vec<Survivor>);
 
 impl Unclaimed {
     /// Those of one release that have a slot in it; of two the later one.
@@ -127,12 +126,13 @@ impl Unclaimed {
         let fits =
             |it: &Incarnation| it.release == deployment.release && it.slot < deployment.replicas;
         let mut claimed = Living::new();
-        self.0.sort_by_key(|(it, _)| Reverse(it.replica));
-        self.0.retain(|(incarnation, since)| {
+        self.0.sort_by_key(|it| Reverse(it.incarnation.replica));
+        self.0.retain(|survivor| {
+            let incarnation = &survivor.incarnation;
             let free = !claimed.contains_key(&incarnation.slot);
             let takes = fits(incarnation) && free;
             if takes {
-                claimed.insert(incarnation.slot, (*incarnation, *since));
+                claimed.insert(incarnation.slot, *survivor);
             }
             !takes
         });

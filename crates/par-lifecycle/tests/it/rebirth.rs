@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::time::Instant;
 
-use par_lifecycle::{AgentStatus, Fleet, Incarnation, Restored, Settings, Wanted};
+use par_lifecycle::{AgentStatus, Fleet, Incarnation, Restored, Settings, Survivor, Wanted};
 use par_model::{AgentId, ReplicaId};
 
 use crate::world::{Input, Moment, Process, World};
@@ -67,7 +66,7 @@ impl World {
         }
     }
 
-    fn survivors(&self, agent: &AgentId) -> Vec<(Incarnation, Instant)> {
+    fn survivors(&self, agent: &AgentId) -> Vec<Survivor> {
         let living = self.living.iter().filter(|(_, it)| it.agent == *agent);
         let incarnation = |(id, it): (&ReplicaId, &Process)| {
             let incarnation = Incarnation {
@@ -78,7 +77,11 @@ impl World {
                 grpc_port: it.grpc_port,
                 pid: Some(1),
             };
-            it.ready_since.map(|since| (incarnation, since))
+            it.ready_since.map(|since| Survivor {
+                incarnation,
+                since,
+                restarts: 0,
+            })
         };
         living.filter_map(incarnation).collect()
     }

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use par_lifecycle::{Beside, Command, Release};
 use par_model::AgentId;
 use par_model::api::{Deployed, Detail, Done, ReleaseInfo, Rollback, Scale};
+use par_model::event::{EventKind, NewEvent};
 use par_store::{KeptAgent, KeptRelease, Outcome as Kept};
 
 use super::lifecycle::find;
@@ -16,6 +17,7 @@ use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
 use super::spawn::{MOST_REPLICAS, field_by_field};
 use super::{Api, Shared};
+use crate::events::happening;
 use crate::restore;
 
 /// The newest releases of an agent, newest first.
@@ -77,6 +79,12 @@ pub(super) async fn rollback(
     }
     made.note = Some(format!("rollback to {number}"));
     let new = api.control.deploy(made, Beside::Roll).await?;
+    api.events.note(NewEvent {
+        agent: Some(agent.clone()),
+        release: Some(new.0),
+        reason: Some(format!("to release {number}")),
+        ..happening(EventKind::RolledBack)
+    });
     answered(&api, &agent, new, &kept, number).await
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use par_lifecycle::{
     Action, Canary, Command, Deployment, Desired, Event, Idle, Incarnation, Release, Restored,
-    Route, Settings, Wanted, What,
+    Route, Settings, Survivor, Wanted, What,
 };
 use par_model::{ProcessState, ReplicaId};
 
@@ -48,7 +48,7 @@ fn left_with_canary(replicas: u32) -> Restored {
     restored
 }
 
-fn survivor(id: u64, slot: u32, number: u32) -> (Incarnation, Instant) {
+fn survivor(id: u64, slot: u32, number: u32) -> Survivor {
     let port = 8000 + u16::try_from(id).expect("a small number");
     let incarnation = Incarnation {
         replica: ReplicaId(id),
@@ -58,7 +58,11 @@ fn survivor(id: u64, slot: u32, number: u32) -> (Incarnation, Instant) {
         grpc_port: port + 10_000,
         pid: Some(7),
     };
-    (incarnation, Instant::now())
+    Survivor {
+        incarnation,
+        since: Instant::now(),
+        restarts: 0,
+    }
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn what_had_served_is_restarted_by_its_policy_and_what_never_had_fails() {
 fn workers_that_went_on_serving_are_adopted_and_nothing_is_started() {
     let mut stage = stage();
     let living = vec![survivor(3, 0, 1), survivor(4, 1, 1)];
-    let since = living[0].1;
+    let since = living[0].since;
     let restored = Restored {
         living,
         ..left(release(1, 2))
@@ -278,7 +282,7 @@ fn nobody_is_started_on_a_port_that_a_survivor_of_another_agent_holds_or_that_is
 fn ids_are_never_given_again_even_if_the_first_was_said_too_low() {
     let mut stage = stage();
     let mut survivor = survivor(5, 0, 1);
-    survivor.0.replica = ReplicaId(100);
+    survivor.incarnation.replica = ReplicaId(100);
     let restored = Restored {
         living: vec![survivor],
         ..left(release(1, 2))
