@@ -82,15 +82,12 @@ impl House {
         public: &TcpListener,
         driving: JoinHandle<Option<Remains>>,
     ) -> Handed {
-        let mut successor = match Successor::start(binary).await {
+        let mut successor = match self.begin(binary).await {
             Ok(successor) => successor,
             Err(error) => {
                 return Handed::Back(driving, format!("the new process did not start: {error}"));
             }
         };
-        if let Some(pid) = successor.child.id() {
-            self.ground.children.borrow_mut().push(pid);
-        }
         self.control.hand_over().await;
         self.telling.shutdown().await;
         let Ok(Some(remains)) = driving.await else {
@@ -104,10 +101,32 @@ impl House {
             }
             Err(reason) => {
                 error!(%reason, "the new process does not serve: we go on");
-                successor.end().await;
+                self.end(successor).await;
                 Handed::Back(self.go_on(remains).await, reason)
             }
         }
+    }
+
+    /// A process that is ready to go on.
+    async fn begin(&self, binary: &Path) -> io::Result<Successor> {
+        let mut successor = Successor::start(binary)?;
+        // Before anything is waited for: it is no stray.
+        let pid = successor.child.id();
+        self.ground.children.borrow_mut().extend(pid);
+        match successor.here().await {
+            Ok(()) => Ok(successor),
+            Err(error) => {
+                self.end(successor).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn end(&self, successor: Successor) {
+        let pid = successor.child.id();
+        successor.end().await;
+        let mut children = self.ground.children.borrow_mut();
+        children.retain(|child| Some(*child) != pid);
     }
 
     async fn let_serve(

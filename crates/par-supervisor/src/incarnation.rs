@@ -142,7 +142,6 @@ impl Incarnation {
             Err(error) => return failed(&error),
         };
         let pid = child.id().unwrap_or_default();
-        self.ground.children.borrow_mut().push(pid);
         info!(agent = %self.made.agent, replica = %self.place.replica, pid, port, "worker started");
         self.say_born(pid, secret).await;
         let process = Process::Ours(child);
@@ -194,6 +193,8 @@ impl Incarnation {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let child = par_sandbox::spawn_worker(OwnedFd::from(theirs))?;
+        // Before anything is waited for: who looks for strays meanwhile knows it already.
+        self.ground.children.borrow_mut().extend(child.id());
         let mut link = Link::new(UnixStream::from_std(ours)?);
         // A worker that ends at once has a cause of its own.
         if let Err(error) = orders::write_line(&mut link.write, &self.spec(secret)).await {

@@ -97,6 +97,7 @@ impl Groups {
                 swept.left.push(name);
             }
         }
+        self.close(); // It is made anew for the first replica.
         swept
     }
 
