@@ -59,7 +59,7 @@ pub(crate) struct Deploy {
     canary: Option<f64>,
 
     /// Processes that serve the agent side by side; without it, as many as it has
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     replicas: Option<u32>,
 
     /// Freeze the agent when nobody has called it for so long

@@ -39,6 +39,7 @@ pub(crate) struct Scale {
     /// An agent, as `par ps` lists it
     agent: String,
     /// Processes that serve it side by side, each on ports of its own
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
     replicas: u32,
 }
 
