@@ -36,8 +36,8 @@ pub struct Wish {
     /// Number of the release that serves.
     pub current: u32,
     pub canary: Option<Canary>,
-    /// The port it had, and gets again where it is free.
-    pub home_port: Option<u16>,
+    /// The ports that its replicas had, by slot, and get again where they are free.
+    pub homes: BTreeMap<u32, u16>,
 }
 
 /// Has no `Debug`: its releases hold environment values.

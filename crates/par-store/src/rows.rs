@@ -37,7 +37,7 @@ pub(crate) fn revision(connection: &Connection) -> Result<Revision> {
     counter(connection, "revision").map(Revision)
 }
 
-const AGENT: &str = "agent, wanted, replicas, current, canary, permille, home_port, last_number";
+const AGENT: &str = "agent, wanted, replicas, current, canary, permille, homes, last_number";
 
 /// Without their releases.
 pub(crate) fn agents(connection: &Connection) -> Result<Vec<KeptAgent>> {
@@ -70,7 +70,7 @@ fn agent(row: &Row<'_>) -> Result<KeptAgent> {
             replicas: row.get("replicas")?,
             current: row.get("current")?,
             canary,
-            home_port: row.get("home_port")?,
+            homes: from_json(row, "homes")?,
         },
         last_number: row.get("last_number")?,
         releases: vec![],
@@ -80,7 +80,7 @@ fn agent(row: &Row<'_>) -> Result<KeptAgent> {
 pub(crate) fn set_wish(connection: &Connection, name: &AgentId, wish: &Wish) -> Result<bool> {
     let changed = connection.execute(
         "UPDATE agents SET wanted = :wanted, replicas = :replicas, current = :current, canary = :canary,
-             permille = :permille, home_port = :home_port
+             permille = :permille, homes = :homes
          WHERE agent = :agent",
         named_params! {
             ":agent": name.as_str(),
@@ -92,7 +92,7 @@ pub(crate) fn set_wish(connection: &Connection, name: &AgentId, wish: &Wish) -> 
             ":current": wish.current,
             ":canary": wish.canary.map(|canary| canary.release),
             ":permille": wish.canary.map(|canary| canary.permille),
-            ":home_port": wish.home_port,
+            ":homes": json(&wish.homes)?,
         },
     )?;
     Ok(changed > 0)

@@ -25,7 +25,7 @@ CREATE TABLE agents (
     current INTEGER NOT NULL,
     canary INTEGER,
     permille INTEGER,
-    home_port INTEGER,
+    homes TEXT NOT NULL DEFAULT '{}',
     last_number INTEGER NOT NULL,
     CHECK ((canary IS NULL) = (permille IS NULL))
 ) STRICT, WITHOUT ROWID;

@@ -74,7 +74,11 @@ pub(crate) fn restored(
         canary,
         proven: current.outcome == Outcome::Live,
         living: living.iter().map(survivor).collect(),
-        homes: wish.home_port.map(|port| (0, port)).into_iter().collect(),
+        homes: wish
+            .homes
+            .iter()
+            .map(|(slot, port)| (*slot, *port))
+            .collect(),
     })
 }
 

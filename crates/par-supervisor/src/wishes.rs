@@ -50,10 +50,12 @@ impl Wishes {
                 }
                 continue;
             };
-            let port = status.replicas.first().and_then(|it| it.incarnation);
             let before = self.kept.get(agent);
-            let home = port.map(|it| it.port).or_else(|| before?.home_port);
-            let wish = wish_of(&status.desired, home);
+            let mut homes = before.map_or_else(BTreeMap::new, |wish| wish.homes.clone());
+            let living = status.replicas.iter().filter_map(|it| it.incarnation);
+            homes.extend(living.map(|it| (it.slot, it.port)));
+            homes.retain(|slot, _| *slot < status.desired.replicas);
+            let wish = wish_of(&status.desired, homes);
             if before != Some(&wish) {
                 self.kept.insert(agent.clone(), wish.clone());
                 self.changes.push(Change::SetWish(agent.clone(), wish));
@@ -164,7 +166,7 @@ impl Wishes {
     }
 }
 
-fn wish_of(desired: &Desired, home_port: Option<u16>) -> Wish {
+fn wish_of(desired: &Desired, homes: BTreeMap<u32, u16>) -> Wish {
     Wish {
         wanted: match desired.wanted {
             Wanted::Up => par_store::Wanted::Up,
@@ -176,7 +178,7 @@ fn wish_of(desired: &Desired, home_port: Option<u16>) -> Wish {
             release: canary.release.0,
             permille: canary.permille,
         }),
-        home_port,
+        homes,
     }
 }
 

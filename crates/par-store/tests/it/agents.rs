@@ -10,7 +10,7 @@ fn wish(current: u32) -> Wish {
         replicas: 2,
         current,
         canary: None,
-        home_port: Some(8001),
+        homes: [(0, 8001), (1, 8003)].into(),
     }
 }
 
@@ -47,7 +47,7 @@ fn the_first_release_makes_the_agent_and_everything_comes_back_after_reopening()
         kept.wish,
         Wish {
             replicas: 1,
-            home_port: None,
+            homes: Default::default(),
             ..wish(1)
         }
     );

@@ -130,7 +130,7 @@ impl Model {
                 replicas: 1,
                 current: 1,
                 canary: None,
-                home_port: None,
+                homes: BTreeMap::new(),
             },
             last: 0,
             releases: BTreeMap::new(),
@@ -164,7 +164,7 @@ impl Model {
                 release: numbers[0],
                 permille,
             }),
-            home_port: canary,
+            homes: canary.map(|port| (0, port)).into_iter().collect(),
         };
         Some(Change::SetWish(agent(&named(name)), known.wish.clone()))
     }
