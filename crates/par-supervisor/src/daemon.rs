@@ -261,6 +261,7 @@ impl Serving {
         let binary = &upgrade.binary;
         match self.house.hand_over(binary, &self.public, driver).await {
             Handed::Over(successor) => {
+                self.house.control.elsewhere.cancel();
                 upgrade.tell(Ok(successor.child.id().unwrap_or_default()));
                 Some(successor)
             }

@@ -22,6 +22,8 @@ use crate::{notes, wishes};
 
 /// Before what could not be kept is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// Before an agent that could not be woken may be woken again.
+const SNOOZE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Driver {
     pub(crate) fleet: Fleet,
@@ -96,10 +98,7 @@ impl Driver {
     fn apply(&mut self, stir: Stir) {
         match stir {
             Stir::Message(message) => self.hear(message),
-            Stir::Wake(agent) => {
-                // Removed, or stopped, meanwhile.
-                let _too_late = self.command(Command::Wake(agent));
-            }
+            Stir::Wake(agent) => self.wake(agent),
             Stir::Retry => {
                 self.retry_at = None;
                 self.keep(None);
@@ -136,9 +135,23 @@ impl Driver {
                 birth,
                 secret,
             } => self.keep_birth(replica, pid, birth, secret),
+            Message::Unwoken(agent) => self.publisher.renew_bell(&agent),
             Message::Saved(saved) => self.saved(saved),
             Message::HandOver { .. } => {} // Heard where nothing is half done.
         }
+    }
+
+    fn wake(&mut self, agent: AgentId) {
+        let Err(refusal) = self.command(Command::Wake(agent.clone())) else {
+            return;
+        };
+        // Its bell has rung, and nobody comes: another one is put up when that may have changed.
+        tracing::warn!(%agent, %refusal, "an agent could not be woken");
+        let messages = self.messages.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(SNOOZE).await;
+            let _driver_is_gone = messages.send(Message::Unwoken(agent)).await;
+        });
     }
 
     fn told(&mut self, replica: ReplicaId) -> &mut crate::snapshot::Told {
@@ -200,6 +213,8 @@ impl Driver {
         answer: Answer<Release>,
     ) {
         let agent = made.agent.clone();
+        // It may have been taken for an old one while it was written down.
+        self.catalog.add(release, made.clone());
         let before = self.fleet.agent(&agent);
         let replicas = before.as_ref().map_or(1, |it| it.desired.replicas);
         let deployment = made.deployment(release, replicas);

@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::adoption::Found;
@@ -34,6 +34,7 @@ use crate::{ports, secret};
 /// For what an ended worker left behind.
 const STRAYS: Duration = Duration::from_secs(5);
 /// A worker that is silent for so long, though it is asked, is there for nobody.
+const HEARING: Duration = Duration::from_secs(2);
 const LONGEST_SILENCE: Duration = PING_EVERY.saturating_mul(4);
 
 pub(crate) struct Incarnation {
@@ -239,11 +240,13 @@ impl Incarnation {
     /// Says when the worker has been silent for too long.
     async fn watch(&self, heard_at: &Cell<Instant>) {
         loop {
-            let silent_at = heard_at.get() + LONGEST_SILENCE;
-            if Instant::now() >= silent_at {
+            let heard = heard_at.get();
+            sleep_until(heard + LONGEST_SILENCE).await;
+            // We may have been held up ourselves: what it said meanwhile is heard first.
+            sleep(HEARING).await;
+            if heard_at.get() == heard {
                 break;
             }
-            sleep_until(silent_at).await;
         }
         let replica = self.place.replica;
         warn!(agent = %self.made.agent, %replica, "a worker does not answer");

@@ -7,6 +7,7 @@ use par_model::control::Secret;
 use par_model::{AgentId, ReplicaId};
 use par_sandbox::Birth;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Made;
 use crate::keeper::Keeper;
@@ -51,6 +52,8 @@ pub(crate) enum Message {
         birth: Birth,
         secret: Secret,
     },
+    /// It was to be woken, and could not be.
+    Unwoken(AgentId),
     /// Another process goes on from here. `ready` hears when nothing is done any more.
     HandOver {
         ready: oneshot::Sender<()>,
@@ -91,6 +94,8 @@ pub(crate) struct Control {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) keeper: Keeper,
+    /// Another process has our place: whoever follows something here goes there.
+    pub(crate) elsewhere: CancellationToken,
 }
 
 impl Control {
@@ -105,6 +110,7 @@ impl Control {
             snapshots,
             logs,
             keeper,
+            elsewhere: CancellationToken::new(),
         }
     }
 

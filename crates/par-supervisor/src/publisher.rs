@@ -81,6 +81,15 @@ impl Publisher {
         });
     }
 
+    /// For an agent that still sleeps.
+    pub(crate) fn renew_bell(&mut self, agent: &AgentId) {
+        if self.published.get(agent) != Some(&Route::Asleep) {
+            return;
+        }
+        let routes = self.routes.clone();
+        routes.change(|table| self.set(table, agent.clone(), Some(Route::Asleep)));
+    }
+
     fn set(&mut self, table: &mut RouteTable, agent: AgentId, route: Option<Route>) {
         let Some(route) = route else {
             self.bells.remove(&agent);

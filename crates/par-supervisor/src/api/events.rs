@@ -18,6 +18,7 @@ use par_model::api::{Detail, Events};
 use par_model::{AgentId, ProcessId};
 use par_store::{EventFilter, KeptEvent};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use super::Shared;
@@ -66,7 +67,7 @@ pub(super) async fn read(
     };
     if let (true, Some(after)) = (wanted.follow, resumed.or(filter.after)) {
         let follower = log.follow(filter, after);
-        return Ok(follow(vec![], follower).into_response());
+        return Ok(follow(vec![], follower, api.control.elsewhere.clone()).into_response());
     }
     let last = log.last();
     let newest = log.newest(filter.clone(), limit).await;
@@ -74,7 +75,7 @@ pub(super) async fn read(
     if wanted.follow {
         let last = newest.first().map_or(last, |kept| kept.id.max(last));
         let follower = log.follow(filter, last);
-        return Ok(follow(newest, follower).into_response());
+        return Ok(follow(newest, follower, api.control.elsewhere.clone()).into_response());
     }
     let events: Vec<_> = newest.iter().map(to_api).collect();
     let count = events.len();
@@ -130,13 +131,15 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
 fn follow(
     before: Vec<KeptEvent>,
     follower: Follower,
+    elsewhere: CancellationToken,
 ) -> Sse<impl futures_util::Stream<Item = Result<Sent, Infallible>>> {
     let after = stream::unfold(follower, |mut follower| async move {
         let kept = follower.next().await?;
         Some((sent(&kept), follower))
     });
     let before: Vec<Sent> = before.iter().rev().map(sent).collect();
-    let events = stream::iter(before).chain(after).map(Ok);
+    let events = stream::iter(before).chain(after);
+    let events = events.take_until(elsewhere.cancelled_owned()).map(Ok);
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 

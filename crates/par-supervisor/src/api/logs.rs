@@ -23,7 +23,7 @@ pub(super) async fn read(State(api): Shared, request: Request) -> Result<Respons
     let asked = Asked::read(request.uri(), request.headers(), |agent| known(&api, agent))?;
     let logs = &api.control.logs;
     if asked.follow {
-        return following::answer(logs, asked, request).await;
+        return following::answer(logs, asked, api.control.elsewhere.clone(), request).await;
     }
     let found = logs
         .find(asked.filter, asked.after.unwrap_or(0), asked.limit)

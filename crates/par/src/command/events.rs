@@ -1,14 +1,11 @@
 //! `par events`: what happened to agents, and what happens now.
 
-use bytes::Bytes;
 use clap::Args;
-use http::Method;
-use http_body_util::Empty;
 use par_model::api::Events as Page;
 use par_model::event::{Event, EventKind};
 
-use super::Context;
-use crate::client::{Events as Stream, segment};
+use super::{Context, following};
+use crate::client::segment;
 use crate::terminal::{Style, Terminal, harmless};
 
 #[derive(Args)]
@@ -52,15 +49,8 @@ impl Events {
 
     async fn follow(&self, context: &Context) -> anyhow::Result<()> {
         let path = format!("{}&follow=true", self.path());
-        let client = &context.client;
-        let request = client.request_for(Method::GET, &path, "text/event-stream");
-        let answer = client.send(request, Empty::<Bytes>::new()).await?;
-        let mut stream = Stream::of(answer.success().await?);
-        while let Some(event) = stream.next_json().await? {
-            show(context.terminal, &event)?;
-        }
-        context.terminal.note("the supervisor ended the stream");
-        Ok(())
+        let show = |event: &Event| show(context.terminal, event);
+        following::follow(context, &path, show, |event| Some(event.id)).await
     }
 
     fn path(&self) -> String {

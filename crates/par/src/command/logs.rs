@@ -1,22 +1,13 @@
 //! `par logs`: what agents have written, and what they write now.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use clap::Args;
-use http::{Method, StatusCode};
-use http_body_util::Empty;
 use par_model::api::{LogRecord, Logs as LogPage};
 use par_model::log::Level;
-use tokio::time::sleep;
 
-use super::{Context, fleet};
-use crate::client::{ClientError, Events, segment};
+use super::{Context, fleet, following};
+use crate::client::segment;
 use crate::terminal::{Style, Terminal, harmless};
 
-/// How soon a supervisor that is gone is looked for again; twice as long after each look, up to the second.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Names are put below each other up to this width.
 const WIDEST_NAME: usize = 24;
 
@@ -77,7 +68,8 @@ impl Logs {
         };
         let path = self.path(&agents);
         if self.follow {
-            follow(context, &format!("{path}&follow=true"), screen).await
+            let show = |record: &LogRecord| screen.show(record);
+            following::follow(context, &format!("{path}&follow=true"), show, |it| it.id).await
         } else {
             last(context, &path, screen).await
         }
@@ -112,79 +104,6 @@ async fn last(context: &Context, path: &str, screen: Screen) -> anyhow::Result<(
     }
     for record in page.logs.iter().rev() {
         screen.show(record)?;
-    }
-    Ok(())
-}
-
-/// Goes on after the last line that was seen, whenever the supervisor is there.
-async fn follow(context: &Context, path: &str, screen: Screen) -> anyhow::Result<()> {
-    let mut seen = Seen::default();
-    let mut pause = FIRST_PAUSE;
-    let mut is_told = false;
-    loop {
-        let lines_before = seen.lines;
-        let ended = read(context, path, screen, &mut seen).await;
-        match ended {
-            // What was asked for is wrong, or nobody was there to begin with.
-            Err(Ended::Refused(error)) => return Err(error.into()),
-            Err(Ended::Gone(error)) if !seen.has_begun => return Err(error.into()),
-            Err(Ended::Screen(error)) => return Err(error.into()),
-            Ok(()) | Err(Ended::Gone(_)) => {}
-        }
-        if seen.lines > lines_before {
-            (pause, is_told) = (FIRST_PAUSE, false);
-        }
-        if !is_told {
-            context
-                .terminal
-                .note("the supervisor is gone; waiting for it");
-            is_told = true;
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// What was seen of the stream so far.
-#[derive(Default)]
-struct Seen {
-    has_begun: bool,
-    lines: u64,
-    last: Option<u64>,
-}
-
-enum Ended {
-    Gone(ClientError),
-    Refused(ClientError),
-    Screen(std::io::Error),
-}
-
-impl From<ClientError> for Ended {
-    fn from(error: ClientError) -> Self {
-        match error {
-            // It is ending.
-            ClientError::Refused { status, .. } if status == StatusCode::SERVICE_UNAVAILABLE => {
-                Self::Gone(error)
-            }
-            ClientError::Refused { .. } | ClientError::Request(_) => Self::Refused(error),
-            _ => Self::Gone(error),
-        }
-    }
-}
-
-async fn read(context: &Context, path: &str, screen: Screen, seen: &mut Seen) -> Result<(), Ended> {
-    let client = &context.client;
-    let mut request = client.request_for(Method::GET, path, "text/event-stream");
-    if let Some(last) = seen.last {
-        request = request.header("last-event-id", last);
-    }
-    let answer = client.send(request, Empty::<Bytes>::new()).await?;
-    let mut events = Events::of(answer.success().await?);
-    seen.has_begun = true;
-    while let Some(record) = events.next_json::<LogRecord>().await? {
-        screen.show(&record).map_err(Ended::Screen)?;
-        seen.lines += 1;
-        seen.last = record.id.or(seen.last);
     }
     Ok(())
 }

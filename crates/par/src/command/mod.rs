@@ -9,6 +9,7 @@ mod environment;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod fleet;
+mod following;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod lifecycle;

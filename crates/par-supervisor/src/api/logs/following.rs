@@ -22,6 +22,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::super::refusal::ApiError;
@@ -38,10 +39,12 @@ const LARGEST_MESSAGE: usize = 4 << 10;
 pub(super) async fn answer(
     logs: &Arc<LogStore>,
     asked: Asked,
+    elsewhere: CancellationToken,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let upgrade = wants_websocket(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let records = records(logs, asked).await;
+    let records = Box::pin(records.take_until(elsewhere.cancelled_owned()));
     let Some(upgrade) = upgrade else {
         let events = records.map(|record| Ok::<_, Infallible>(event(&record)));
         let events = Sse::new(events).keep_alive(KeepAlive::default());
