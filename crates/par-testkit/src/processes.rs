@@ -15,7 +15,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn read(pid: u32) -> Option<Self> {
+    pub(crate) fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name stands in parentheses and may hold any of them.
         let (head, tail) = stat.rsplit_once(')')?;

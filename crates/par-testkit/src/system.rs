@@ -1,4 +1,5 @@
-//! A whole supervisor, started from the real binary and ended without a trace.
+//! A whole supervisor, started from the real binary and ended without a trace. It may crash, be followed by another on
+//! the same state, or hand over to one: what is left is looked for at the end of the last.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader};
@@ -14,18 +15,22 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::leftovers::{remove_control_groups, wait_until_nothing_is_left};
-use crate::processes::descendants;
+use crate::processes::{Process, descendants};
 use crate::{Http, PortRange, wait_for};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+#[derive(Clone)]
 pub struct SystemBuilder {
     binary: PathBuf,
     arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     state: Option<PathBuf>,
     port: u16,
+    /// Whether the port is one that the next supervisor can have too.
+    port_of_its_own: bool,
+    agent_ports: u16,
     worker_grace: f64,
 }
 
@@ -36,6 +41,11 @@ pub struct SystemBuilder {
 pub struct System {
     url: String,
     running: Option<Running>,
+    /// Supervisors that have ended, and whose workers may still hold what they wrote to.
+    past: Vec<Running>,
+    /// Processes of those.
+    seen: Vec<Process>,
+    builder: SystemBuilder,
     ports: PortRange,
     state: PathBuf,
     _folder: TempDir,
@@ -52,6 +62,8 @@ pub struct Ended {
 /// The process, and who reads what it says, so that it never waits for a reader.
 struct Running {
     child: Child,
+    /// To whom it has handed over.
+    successor: Option<Process>,
     stdout: JoinHandle<()>,
     stderr: JoinHandle<String>,
 }
@@ -93,10 +105,25 @@ impl SystemBuilder {
         self
     }
 
+    /// For supervisors that follow one another: workers go on for so long, and the port is one that clients cannot get
+    /// while nobody listens on it.
+    #[must_use]
+    pub fn lasting(mut self, grace_seconds: f64) -> Self {
+        self.port_of_its_own = true;
+        self.worker_grace(grace_seconds)
+    }
+
+    /// How many agents with all their replicas may live at the same time.
+    #[must_use]
+    pub fn room_for(mut self, agents: u16) -> Self {
+        self.agent_ports = agents;
+        self
+    }
+
     /// # Panics
     /// When the supervisor does not say its address in time.
     #[track_caller]
-    pub fn start(self) -> System {
+    pub fn start(mut self) -> System {
         let folder = tempfile::Builder::new()
             .prefix("par-test-")
             .tempdir()
@@ -105,9 +132,28 @@ impl SystemBuilder {
             .state
             .clone()
             .unwrap_or_else(|| folder.path().join("state"));
-        let ports = PortRange::claim();
+        let ports = PortRange::claim_for(self.agent_ports);
+        if self.port_of_its_own {
+            self.port = ports.supervisor;
+        }
+        let (url, running) = self.run(&state, &ports);
+        System {
+            url,
+            running: Some(running),
+            past: vec![],
+            seen: vec![],
+            builder: self,
+            ports,
+            state,
+            _folder: folder,
+        }
+    }
+
+    /// One supervisor, and where it answers.
+    #[track_caller]
+    fn run(&self, state: &Path, ports: &PortRange) -> (String, Running) {
         let mut child = self
-            .command(&state, &ports)
+            .command(state, ports)
             .spawn()
             .expect("the binary starts");
         let stdout = child
@@ -121,24 +167,22 @@ impl SystemBuilder {
         let stderr = thread::spawn(move || text_of(stderr));
         let (first_line, stdout) = first_line(stdout);
         let Ok(line) = first_line.recv_timeout(START_LIMIT) else {
+            let below = descendants(child.id());
             child.kill().expect("it can be killed");
             child.wait().expect("it can be waited for");
+            below.iter().for_each(kill_hard);
             let log = stderr.join().expect("its reader ends");
             panic!("the supervisor said no address; it wrote:\n{log}");
         };
         let said: Value = serde_json::from_str(&line).expect("the first line is JSON");
         let url = said["url"].as_str().expect("it names its URL").to_owned();
-        System {
-            url,
-            running: Some(Running {
-                child,
-                stdout,
-                stderr,
-            }),
-            ports,
-            state,
-            _folder: folder,
-        }
+        let running = Running {
+            child,
+            successor: None,
+            stdout,
+            stderr,
+        };
+        (url, running)
     }
 
     fn command(&self, state: &Path, ports: &PortRange) -> Command {
@@ -185,6 +229,8 @@ impl System {
             state: None,
             worker_grace: 0.0,
             port: 0,
+            port_of_its_own: false,
+            agent_ports: 12,
         }
     }
 
@@ -197,11 +243,8 @@ impl System {
     }
 
     pub fn pid(&self) -> u32 {
-        self.running
-            .as_ref()
-            .expect("it runs until it is stopped")
-            .child
-            .id()
+        let running = self.running.as_ref();
+        running.expect("it runs until it is stopped").pid()
     }
 
     pub fn state(&self) -> &Path {
@@ -238,51 +281,166 @@ impl System {
         self.end(Signal::KILL)
     }
 
+    /// Ends the supervisor as a crash would, while its workers go on for their grace.
+    ///
+    /// # Panics
+    /// When it has none, or cannot be killed.
+    #[track_caller]
+    pub fn crash(&mut self) {
+        let mut running = self.running.take().expect("it runs until it is stopped");
+        self.seen.extend(descendants(running.pid()));
+        running.end(Signal::KILL);
+        self.past.push(running);
+    }
+
+    /// After a crash that nobody follows: its workers end by themselves.
+    ///
+    /// # Panics
+    /// When one goes on, or something is left behind.
+    #[track_caller]
+    pub fn wait_for_the_end_of_workers(&mut self) {
+        assert!(self.running.is_none(), "there is a supervisor");
+        wait_until_nothing_is_left(&self.seen, &self.state, &self.ports);
+    }
+
+    /// Starts a supervisor in the place of the one that has crashed, or of the one that was told to end.
+    ///
+    /// # Panics
+    /// When it does not say its address in time.
+    #[track_caller]
+    pub fn again(&mut self) {
+        assert!(self.running.is_none(), "there is a supervisor");
+        let (url, running) = self.builder.run(&self.state, &self.ports);
+        self.url = url;
+        self.running = Some(running);
+    }
+
+    /// Ends the supervisor with its agents, as an administrator would; [`again`](Self::again) starts the next.
+    ///
+    /// # Panics
+    /// When it does not end, or leaves something behind.
+    #[track_caller]
+    pub fn rest(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// The supervisor has handed over to process `pid`, and may go on with what it began.
+    ///
+    /// # Panics
+    /// When there is no such process.
+    #[track_caller]
+    pub fn handed_over(&mut self, pid: u32) {
+        let running = self.running.as_mut().expect("it runs until it is stopped");
+        self.seen.extend(descendants(running.pid()));
+        if let Some(before) = running.successor.take() {
+            self.seen.push(before);
+        }
+        running.successor = Some(Process::read(pid).expect("who goes on lives"));
+    }
+
+    /// Whether the process that was started first has ended, which it does some time after it has handed over.
+    pub fn first_has_ended(&mut self) -> bool {
+        let running = self.running.as_mut().expect("it runs until it is stopped");
+        let ended = running.child.try_wait();
+        ended.expect("a child can be waited for").is_some()
+    }
+
     #[track_caller]
     fn end(&mut self, signal: Signal) -> Ended {
         let mut running = self.running.take().expect("it runs until it is stopped");
-        let below = descendants(running.child.id());
-        kill(running.child.id(), signal);
-        let status = wait_for("the end of the supervisor", STOP_LIMIT, || {
-            running.child.try_wait().expect("a child can be waited for")
-        });
+        let below = self.family(running.pid());
+        let status = running.end(signal);
         wait_until_nothing_is_left(&below, &self.state, &self.ports);
-        running
-            .stdout
+        let mut log = String::new();
+        for running in self.past.drain(..).chain([running]) {
+            log.push_str(&running.said());
+        }
+        Ended { status, log }
+    }
+
+    /// All that is, or was, started by this system, without the supervisor itself.
+    fn family(&mut self, root: u32) -> Vec<Process> {
+        let mut below = descendants(root);
+        below.append(&mut self.seen);
+        let alive: Vec<u32> = below
+            .iter()
+            .filter(|process| process.is_alive())
+            .map(|process| process.pid)
+            .collect();
+        below.extend(alive.into_iter().flat_map(descendants));
+        below
+    }
+
+    /// After a test that has failed.
+    fn end_everything(&mut self) {
+        let running = self.running.take();
+        let mut below = match &running {
+            Some(running) => self.family(running.pid()),
+            None => std::mem::take(&mut self.seen),
+        };
+        if let Some(mut running) = running {
+            if let Some(successor) = running.successor.take() {
+                below.push(successor);
+            }
+            kill(running.child.id(), Signal::KILL);
+            drop(running.child.wait());
+        }
+        below.iter().for_each(kill_hard);
+        let give_up = std::time::Instant::now() + Duration::from_secs(2);
+        while below.iter().any(Process::is_alive) && std::time::Instant::now() < give_up {
+            thread::sleep(Duration::from_millis(10));
+        }
+        remove_control_groups(&self.state);
+    }
+}
+
+impl Running {
+    /// Of who serves.
+    fn pid(&self) -> u32 {
+        let successor = self.successor.as_ref();
+        successor.map_or_else(|| self.child.id(), |successor| successor.pid)
+    }
+
+    /// Ends who serves, and waits for whoever served before.
+    #[track_caller]
+    fn end(&mut self, signal: Signal) -> ExitStatus {
+        kill(self.pid(), signal);
+        if let Some(successor) = &self.successor {
+            wait_for("the end of the supervisor", STOP_LIMIT, || {
+                (!successor.is_alive()).then_some(())
+            });
+        }
+        wait_for("the end of the first supervisor", STOP_LIMIT, || {
+            self.child.try_wait().expect("a child can be waited for")
+        })
+    }
+
+    /// All that it wrote, once nobody holds its standard error any more.
+    fn said(self) -> String {
+        self.stdout
             .join()
             .expect("the reader of standard output ends");
-        let log = running
-            .stderr
+        self.stderr
             .join()
-            .expect("the reader of standard error ends");
-        Ended { status, log }
+            .expect("the reader of standard error ends")
     }
 }
 
 impl Drop for System {
     fn drop(&mut self) {
-        if !thread::panicking() {
-            if self.running.is_some() {
-                self.end(Signal::TERM);
-            }
-            return;
+        if thread::panicking() {
+            // The test has failed already: end everything, and let it say why.
+            return self.end_everything();
         }
-        // The test has failed already: end everything, and let it say why.
-        if let Some(mut running) = self.running.take() {
-            let below = descendants(running.child.id());
-            kill(running.child.id(), Signal::KILL);
-            drop(running.child.wait());
-            for process in below.iter().filter(|process| process.is_alive()) {
-                kill(process.pid, Signal::KILL);
-            }
-            let give_up = std::time::Instant::now() + Duration::from_secs(2);
-            while below.iter().any(crate::processes::Process::is_alive)
-                && std::time::Instant::now() < give_up
-            {
-                thread::sleep(Duration::from_millis(10));
-            }
-            remove_control_groups(&self.state);
+        if self.running.is_some() {
+            self.end(Signal::TERM);
         }
+    }
+}
+
+fn kill_hard(process: &Process) {
+    if process.is_alive() {
+        kill(process.pid, Signal::KILL);
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout};
 use tracing::debug;
 
@@ -30,6 +31,8 @@ use crate::reports::{self, Reporter, Reports};
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// For whoever comes to our control socket to say who it is.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
+/// Who are heard there at the same time.
+const MOST_VISITORS: usize = 64;
 
 /// Serves one agent until it ends or is asked to.
 pub fn run() -> io::Result<()> {
@@ -107,23 +110,37 @@ impl Doors {
     /// Somebody who knows our secret, if one comes in time.
     async fn next(&self) -> Option<Link> {
         let listener = self.listener.as_ref()?;
-        let found = async {
-            loop {
-                let Ok((stream, _)) = listener.accept().await else {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                };
-                let mut link = Link::new(stream);
-                let said = timeout(FIRST_WORDS, next_line::<Adoption>(&mut link.lines)).await;
-                if let Ok(Ok(Some(adoption))) = said
-                    && adoption.secret == self.secret
-                {
-                    return link;
-                }
-                debug!("somebody came to the control socket who does not know us");
+        timeout(self.patience, self.first_known(listener))
+            .await
+            .ok()
+    }
+
+    /// Visitors are heard side by side: one who says nothing keeps nobody out.
+    async fn first_known(&self, listener: &UnixListener) -> Link {
+        let mut visitors = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept(), if visitors.len() < MOST_VISITORS => match accepted {
+                    Ok((stream, _)) => {
+                        visitors.spawn_local(known(stream, self.secret.clone()));
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                },
+                Some(visited) = visitors.join_next() => match visited {
+                    Ok(Some(link)) => return link,
+                    _ => debug!("somebody came to the control socket who does not know us"),
+                },
             }
-        };
-        timeout(self.patience, found).await.ok()
+        }
+    }
+}
+
+async fn known(stream: UnixStream, secret: Secret) -> Option<Link> {
+    let mut link = Link::new(stream);
+    let said = timeout(FIRST_WORDS, next_line::<Adoption>(&mut link.lines)).await;
+    match said {
+        Ok(Ok(Some(adoption))) if adoption.secret == secret => Some(link),
+        _ => None,
     }
 }
 
