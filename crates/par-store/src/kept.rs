@@ -134,6 +134,7 @@ pub struct KeptEvent {
 /// One step of a commit. Those of one commit happen together or not at all.
 ///
 /// Late news is harmless: what is said of an agent, a release or an incarnation that is gone changes nothing.
+#[derive(Clone)]
 pub enum Change {
     /// The first release of an agent makes the agent: wanted, one replica, this release its current one.
     AddRelease(AgentId, Box<NewRelease>),

@@ -112,6 +112,21 @@ impl Catalog {
         self.made.insert((made.agent.clone(), release), made);
     }
 
+    /// Whether a release that was given a number is still one of the agent's: it may have been removed since.
+    pub(crate) fn has_given(&self, agent: &AgentId, release: Release) -> bool {
+        self.last.get(agent).is_some_and(|last| release <= *last)
+    }
+
+    /// Whether any other release of the agent may have to be started.
+    pub(crate) fn has_others(&self, agent: &AgentId, release: Release) -> bool {
+        let mut all = self.made.keys();
+        all.any(|(other, number)| other == agent && *number != release)
+    }
+
+    pub(crate) fn remove(&mut self, agent: &AgentId, release: Release) {
+        self.made.remove(&(agent.clone(), release));
+    }
+
     pub(crate) fn get(&self, agent: &AgentId, release: Release) -> Option<&Arc<Made>> {
         self.made.get(&(agent.clone(), release))
     }

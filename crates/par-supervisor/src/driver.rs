@@ -1,13 +1,16 @@
 //! Feeds the fleet what happens, carries out what it decides, keeps what is wanted, and publishes what came of it.
 //! Decides nothing.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use par_lifecycle::{Action, Beside, Command, Event, Fleet, Refusal, Release};
 use par_model::event::{EventKind, NewEvent};
 use par_model::{AgentId, ReplicaId};
+use par_store::Change;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
@@ -15,13 +18,15 @@ use crate::catalog::{Catalog, Made};
 use crate::effects::{Effects, Place};
 use crate::events::{EventLog, happening};
 use crate::keeper::Keeper;
-use crate::message::{Answer, CommandError, Message, Saved};
+use crate::message::{Answer, CommandError, Message, Saved, Unsaved};
 use crate::publisher::Publisher;
 use crate::wishes::Wishes;
 use crate::{notes, wishes};
 
 /// Before what could not be kept is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// For what was said to be heard and written, in a process that hands over.
+const LAST_ORDERS: Duration = Duration::from_millis(10);
 /// Before an agent that could not be woken may be woken again.
 const SNOOZE: Duration = Duration::from_secs(1);
 
@@ -39,7 +44,8 @@ pub(crate) struct Driver {
     /// For what our own tasks have to tell us.
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) changed: BTreeSet<AgentId>,
-    pub(crate) unsaved: Option<String>,
+    /// Why what is wanted could not be kept, as long as that is so.
+    pub(crate) unsaved: Rc<RefCell<Option<String>>>,
     pub(crate) retry_at: Option<Instant>,
 }
 
@@ -63,12 +69,26 @@ impl Driver {
         self.publish();
         while let Some(stir) = self.next().await {
             if let Stir::Message(Message::HandOver { ready }) = stir {
+                self.settle().await;
                 return Some(self.let_go(ready));
             }
             self.apply(stir);
             self.publish();
         }
         None
+    }
+
+    /// Workers that were just born are written down, and know it: else they would end with us.
+    async fn settle(&mut self) {
+        self.keep(None);
+        // That it failed is known already, or will be where it matters.
+        let _tried = self.keeper.commit(vec![]).await;
+        // For the words of the commits to come, and for orders to be written.
+        tokio::time::sleep(LAST_ORDERS).await;
+        while let Ok(message) = self.mailbox.try_recv() {
+            self.apply(Stir::Message(message));
+        }
+        tokio::time::sleep(LAST_ORDERS).await;
     }
 
     /// Everything stays as it is: nobody is told, nobody is ended.
@@ -101,14 +121,16 @@ impl Driver {
             Stir::Wake(agent) => self.wake(agent),
             Stir::Retry => {
                 self.retry_at = None;
-                self.keep(None);
+                for (changes, saved) in self.wishes.take_failed() {
+                    self.hand_to_keeper(changes, saved, None);
+                }
             }
         }
     }
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Command { command, answer } => match self.command(command) {
+            Message::Command { command, answer } => match self.ask(command) {
                 Ok(()) => self.keep(Some(Box::new(|kept| reply(answer, kept)))),
                 Err(refusal) => reply(answer, Err(refusal.into())),
             },
@@ -135,6 +157,7 @@ impl Driver {
                 birth,
                 secret,
             } => self.keep_birth(replica, pid, birth, secret),
+            Message::Sync { answer } => self.keep(Some(Box::new(|kept| reply(answer, kept)))),
             Message::Unwoken(agent) => self.publisher.renew_bell(&agent),
             Message::Saved(saved) => self.saved(saved),
             Message::HandOver { .. } => {} // Heard where nothing is half done.
@@ -157,6 +180,19 @@ impl Driver {
     fn told(&mut self, replica: ReplicaId) -> &mut crate::snapshot::Told {
         self.changed.extend(self.fleet.owner(replica).cloned());
         self.publisher.told(replica)
+    }
+
+    /// What is to be removed is not wanted from now on, however long its end takes.
+    fn ask(&mut self, command: Command) -> Result<(), Refusal> {
+        let removed = match &command {
+            Command::Remove(agent) => Some(agent.clone()),
+            _ => None,
+        };
+        self.command(command)?;
+        if let Some(agent) = removed {
+            self.wishes.remove(&agent);
+        }
+        Ok(())
     }
 
     fn command(&mut self, command: Command) -> Result<(), Refusal> {
@@ -184,9 +220,11 @@ impl Driver {
         let agent = made.agent.clone();
         let release = self.catalog.next(&agent);
         self.catalog.add(release, Arc::clone(&made));
-        let kept = self
-            .keeper
-            .commit(vec![wishes::new_release(release, &made)]);
+        let mut changes = vec![wishes::new_release(release, &made)];
+        if self.fleet.agent(&agent).is_none() && !self.catalog.has_others(&agent, release) {
+            changes.push(wishes::first_wish(release, &made));
+        }
+        let kept = self.keeper.commit(changes);
         let messages = self.messages.clone();
         tokio::task::spawn_local(async move {
             match kept.await {
@@ -213,6 +251,10 @@ impl Driver {
         answer: Answer<Release>,
     ) {
         let agent = made.agent.clone();
+        if !self.catalog.has_given(&agent, release) {
+            let removed = format!("agent `{agent}` was removed meanwhile");
+            return reply(answer, Err(CommandError::NotKept(removed)));
+        }
         // It may have been taken for an old one while it was written down.
         self.catalog.add(release, made.clone());
         let before = self.fleet.agent(&agent);
@@ -223,8 +265,9 @@ impl Driver {
                 reply(answer, kept.map(|()| release));
             }))),
             Err(refusal) => {
-                self.wishes
-                    .refused(&agent, release, &refusal, before.is_some());
+                let alone = before.is_none() && !self.catalog.has_others(&agent, release);
+                self.catalog.remove(&agent, release);
+                self.wishes.refused(&agent, release, &refusal, alone);
                 self.keep(None);
                 reply(answer, Err(refusal.into()));
             }
@@ -334,38 +377,54 @@ impl Driver {
         self.keep(None);
     }
 
-    /// Hands over what has to be kept. `then` hears whether it was, also when there is nothing new.
+    /// Hands over what has to be kept. `then` hears whether that, and everything before it, was kept.
     fn keep(&mut self, then: Option<Then>) {
-        let Some((changes, saved)) = self.wishes.take() else {
-            return if let Some(then) = then {
-                let unsaved = self.unsaved.clone();
-                then(unsaved.map_or(Ok(()), |reason| Err(CommandError::OnlyNow(reason))));
-            };
-        };
+        match self.wishes.take() {
+            Some((changes, saved)) => self.hand_to_keeper(changes, saved, then),
+            None if then.is_some() => self.hand_to_keeper(vec![], Saved { born: vec![] }, then),
+            None => {}
+        }
+    }
+
+    fn hand_to_keeper(&self, changes: Vec<Change>, saved: Saved, then: Option<Then>) {
+        let again = changes.clone();
         let kept = self.keeper.commit(changes);
-        let messages = self.messages.clone();
+        let (messages, unsaved) = (self.messages.clone(), Rc::clone(&self.unsaved));
         tokio::task::spawn_local(async move {
             let kept = kept.await;
-            if let Some(then) = then {
-                then(kept.clone().map_err(CommandError::OnlyNow));
+            if let Err(reason) = &kept {
+                unsaved.replace(Some(reason.clone()));
             }
-            let _driver_is_gone = messages.send(Message::Saved(kept.map(|()| saved))).await;
+            if let Some(then) = then {
+                let trouble = unsaved.borrow().clone();
+                then(trouble.map_or(Ok(()), |reason| Err(CommandError::OnlyNow(reason))));
+            }
+            let saved = match kept {
+                Ok(()) => Ok(saved),
+                Err(reason) => Err(Unsaved {
+                    reason,
+                    changes: again,
+                    born: saved.born,
+                }),
+            };
+            let _driver_is_gone = messages.send(Message::Saved(saved)).await;
         });
     }
 
-    fn saved(&mut self, saved: Result<Saved, String>) {
+    fn saved(&mut self, saved: Result<Saved, Unsaved>) {
         match saved {
             Ok(saved) => {
                 for replica in saved.born {
                     self.effects.keep(replica);
                 }
-                self.wishes.removed(&saved.removed);
-                self.unsaved = None;
+                if !self.wishes.has_failed() {
+                    self.unsaved.replace(None);
+                }
             }
-            Err(reason) => {
+            Err(unsaved) => {
+                let reason = unsaved.reason;
                 tracing::error!(%reason, "what is wanted could not be kept; it is tried again");
-                self.unsaved = Some(reason);
-                self.wishes.look_at_all(&self.fleet);
+                self.wishes.put_back(unsaved.changes, &unsaved.born);
                 self.retry_at = Some(Instant::now() + RETRY);
             }
         }
@@ -385,7 +444,7 @@ impl Driver {
             &self.fleet,
             &self.catalog,
             &changed,
-            self.unsaved.as_ref(),
+            self.unsaved.borrow().as_ref(),
         );
     }
 }

@@ -6,6 +6,7 @@ use par_lifecycle::{Beside, Command, Event, Refusal, Release};
 use par_model::control::Secret;
 use par_model::{AgentId, ReplicaId};
 use par_sandbox::Birth;
+use par_store::Change;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -52,14 +53,18 @@ pub(crate) enum Message {
         birth: Birth,
         secret: Secret,
     },
+    /// Somebody wants to know when all is kept.
+    Sync {
+        answer: Answer<()>,
+    },
     /// It was to be woken, and could not be.
     Unwoken(AgentId),
     /// Another process goes on from here. `ready` hears when nothing is done any more.
     HandOver {
         ready: oneshot::Sender<()>,
     },
-    /// What had to be kept is kept, or why it is not.
-    Saved(Result<Saved, String>),
+    /// What had to be kept is kept, or is not.
+    Saved(Result<Saved, Unsaved>),
     Limits {
         replica: ReplicaId,
         told: ToldLimits,
@@ -69,7 +74,13 @@ pub(crate) enum Message {
 /// What of the driver's has been kept.
 pub(crate) struct Saved {
     pub(crate) born: Vec<ReplicaId>,
-    pub(crate) removed: Vec<AgentId>,
+}
+
+/// What has not been kept. It is tried again.
+pub(crate) struct Unsaved {
+    pub(crate) reason: String,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) born: Vec<ReplicaId>,
 }
 
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
@@ -131,12 +142,24 @@ impl Control {
         self.ask(deploy, answered).await
     }
 
+    /// Ends when all that is wanted so far is kept, or says why it is not.
+    pub(crate) async fn kept(&self) -> Result<(), CommandError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Message::Sync { answer }, answered).await
+    }
+
     /// Ends when the driver does nothing any more.
     pub(crate) async fn hand_over(&self) {
         let (ready, is_ready) = oneshot::channel();
-        // A driver that is gone does nothing either.
-        let _driver_is_gone = self.messages.send(Message::HandOver { ready }).await;
-        let _driver_is_gone = is_ready.await;
+        if self
+            .messages
+            .send(Message::HandOver { ready })
+            .await
+            .is_ok()
+        {
+            // A driver that is gone does nothing either.
+            let _driver_is_gone = is_ready.await;
+        }
     }
 
     async fn ask<T>(

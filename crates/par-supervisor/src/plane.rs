@@ -72,7 +72,7 @@ pub(crate) async fn restore(
         wakes: remains.wakes,
         messages,
         changed: Default::default(),
-        unsaved: None,
+        unsaved: Default::default(),
         retry_at: None,
     };
     driver.effects.sweep();

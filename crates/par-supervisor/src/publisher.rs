@@ -40,8 +40,9 @@ impl Publisher {
 
     /// An incarnation may be routed to from now on.
     pub(crate) fn begin(&mut self, agent: &AgentId, replica: ReplicaId, socket: PathBuf) {
-        let backend = Backend::new(agent, replica, socket);
-        self.backends.insert(replica, backend);
+        let backends = self.backends.entry(replica);
+        // One that is routed to already counts its calls.
+        backends.or_insert_with(|| Backend::new(agent, replica, socket));
     }
 
     pub(crate) fn told(&mut self, replica: ReplicaId) -> &mut Told {

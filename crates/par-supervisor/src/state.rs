@@ -50,6 +50,7 @@ impl StateFolder {
         };
         private_folder(root).map_err(failed)?;
         let root = root.canonicalize().map_err(failed)?;
+        let inherited = lock.is_some();
         let lock = match lock {
             Some(lock) => lock,
             None => lock_file(&root).map_err(failed)?,
@@ -74,7 +75,8 @@ impl StateFolder {
             root,
             run,
             lock,
-            handed_over: Cell::new(false),
+            // Until we serve, it is still the place of the one before us.
+            handed_over: Cell::new(inherited),
         })
     }
 
@@ -83,6 +85,7 @@ impl StateFolder {
         let ours = std::iter::once("supervisor".to_owned());
         let kept = of_others_than.iter().map(ToString::to_string);
         let keep: Vec<String> = ours.chain(kept).collect();
+        private_folder(&self.run)?;
         for entry in std::fs::read_dir(&self.run)? {
             let path = entry?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -98,9 +101,14 @@ impl StateFolder {
         &self.lock
     }
 
-    /// Leaves everything as it is.
+    /// Leaves everything as it is when this ends.
     pub(crate) fn hand_over(&self) {
         self.handed_over.set(true);
+    }
+
+    /// It is ours alone from now on.
+    pub(crate) fn take_over(&self) {
+        self.handed_over.set(false);
     }
 
     pub(crate) fn root(&self) -> &Path {

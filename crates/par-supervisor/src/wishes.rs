@@ -21,8 +21,10 @@ pub(crate) struct Wishes {
     /// Workers that are written down.
     known: BTreeSet<ReplicaId>,
     current: BTreeMap<AgentId, Release>,
-    /// Agents that are to go from the file.
-    gone: BTreeSet<AgentId>,
+    /// Agents that have gone from the file, or are about to, and still end.
+    removing: BTreeSet<AgentId>,
+    /// What could not be written, each for itself from now on.
+    failed: Vec<(Change, Option<ReplicaId>)>,
 }
 
 impl Wishes {
@@ -43,13 +45,13 @@ impl Wishes {
     pub(crate) fn look(&mut self, fleet: &Fleet, changed: &BTreeSet<AgentId>) {
         for agent in changed {
             let Some(status) = fleet.agent(agent) else {
-                if self.kept.remove(agent).is_some() {
-                    self.current.remove(agent);
-                    self.gone.insert(agent.clone());
-                    self.changes.push(Change::RemoveAgent(agent.clone()));
-                }
+                self.remove(agent);
+                self.removing.remove(agent);
                 continue;
             };
+            if self.removing.contains(agent) {
+                continue;
+            }
             let before = self.kept.get(agent);
             let mut homes = before.map_or_else(BTreeMap::new, |wish| wish.homes.clone());
             let living = status.replicas.iter().filter_map(|it| it.incarnation);
@@ -63,19 +65,41 @@ impl Wishes {
         }
     }
 
-    /// After something could not be kept: everything is handed over once more.
-    pub(crate) fn look_at_all(&mut self, fleet: &Fleet) {
-        let gone = self.gone.iter().cloned().map(Change::RemoveAgent);
-        self.changes.extend(gone);
-        self.kept.clear();
-        self.look(fleet, &fleet.status().into_keys().collect());
+    /// It is not wanted any more: whatever happens while it ends, nobody shall start it again.
+    pub(crate) fn remove(&mut self, agent: &AgentId) {
+        if self.kept.remove(agent).is_some() {
+            self.current.remove(agent);
+            self.removing.insert(agent.clone());
+            self.changes.push(Change::RemoveAgent(agent.clone()));
+        }
     }
 
-    /// They are gone from the file.
-    pub(crate) fn removed(&mut self, agents: &[AgentId]) {
-        for agent in agents {
-            self.gone.remove(agent);
-        }
+    /// What could not be written, and is to be tried again.
+    pub(crate) fn put_back(&mut self, changes: Vec<Change>, born: &[ReplicaId]) {
+        let with_birth = |change: Change| {
+            let replica = match &change {
+                Change::AddIncarnation(kept) => Some(kept.replica),
+                _ => None,
+            };
+            let born = replica.filter(|replica| born.contains(replica));
+            (change, born)
+        };
+        self.failed.extend(changes.into_iter().map(with_birth));
+    }
+
+    /// Each for itself: one that cannot be hinders no other.
+    pub(crate) fn take_failed(&mut self) -> Vec<(Vec<Change>, Saved)> {
+        let failed = std::mem::take(&mut self.failed).into_iter();
+        failed
+            .map(|(change, born)| {
+                let born = born.into_iter().collect();
+                (vec![change], Saved { born })
+            })
+            .collect()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
     }
 
     /// What became of a release.
@@ -98,15 +122,15 @@ impl Wishes {
         self.outcome(note.agent.clone(), note.release, outcome);
     }
 
-    /// A release that was written down and may not begin.
+    /// A release that was written down and may not begin. `alone`: nothing else is known of its agent.
     pub(crate) fn refused(
         &mut self,
         agent: &AgentId,
         release: Release,
         refusal: &Refusal,
-        was_known: bool,
+        alone: bool,
     ) {
-        if !was_known {
+        if alone {
             return self.changes.push(Change::RemoveAgent(agent.clone()));
         }
         let reason = refusal.to_string();
@@ -161,8 +185,7 @@ impl Wishes {
             return None;
         }
         let born = std::mem::take(&mut self.born);
-        let removed = self.gone.iter().cloned().collect();
-        Some((std::mem::take(&mut self.changes), Saved { born, removed }))
+        Some((std::mem::take(&mut self.changes), Saved { born }))
     }
 }
 
@@ -180,6 +203,18 @@ fn wish_of(desired: &Desired, homes: BTreeMap<u32, u16>) -> Wish {
         }),
         homes,
     }
+}
+
+/// What is wanted of an agent that is new.
+pub(crate) fn first_wish(release: Release, made: &Made) -> Change {
+    let deployment = made.deployment(release, 1);
+    let desired = Desired {
+        wanted: Wanted::Up,
+        replicas: deployment.replicas,
+        current: release,
+        canary: None,
+    };
+    Change::SetWish(made.agent.clone(), wish_of(&desired, BTreeMap::new()))
 }
 
 pub(crate) fn new_release(release: Release, made: &Made) -> Change {
