@@ -99,15 +99,17 @@ pub(crate) struct Successor {
 }
 
 impl Successor {
-    /// Starts `binary` as we were started, and waits until it is there.
-    pub(crate) async fn start(binary: &Path) -> io::Result<Self> {
+    /// Starts `binary` as we were started. It has yet to say that it is there.
+    pub(crate) fn start(binary: &Path) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let child = par_sandbox::spawn_successor(binary, OwnedFd::from(theirs), VARIABLE)?;
         let socket = tokio::net::UnixStream::from_std(ours)?;
-        let mut successor = Self { child, socket };
-        successor.hear(HERE).await?;
-        Ok(successor)
+        Ok(Self { child, socket })
+    }
+
+    pub(crate) async fn here(&mut self) -> io::Result<()> {
+        self.hear(HERE).await
     }
 
     /// Lets it go on with these.
