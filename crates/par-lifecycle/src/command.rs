@@ -62,6 +62,10 @@ pub struct Survivor {
     pub since: Instant,
     /// How often its replica was restarted before.
     pub restarts: u32,
+    /// Whether it has execution sessions.
+    pub sessions: bool,
+    /// It takes new calls: nobody has told it to end.
+    pub serves: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

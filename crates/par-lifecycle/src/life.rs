@@ -150,6 +150,8 @@ impl Life {
             incarnation,
             since,
             restarts,
+            sessions,
+            ..
         } = survivor;
         let deployment = Deployment {
             release: incarnation.release,
@@ -158,6 +160,7 @@ impl Life {
         Self {
             record: Record {
                 restarts,
+                sessions,
                 ..Record::beginning_as(Standing::Proven)
             },
             state: State::Serving {

@@ -36,9 +36,17 @@ pub(crate) struct Found {
 }
 
 /// Looks for all of them at the same time. Those that do not go on are ended first, with all that they started.
-pub(crate) async fn find_all(kept: Vec<Kept>, state: &StateFolder) -> Vec<Found> {
+/// `is_wanted` says whose agent and release are still known.
+pub(crate) async fn find_all(
+    kept: Vec<Kept>,
+    state: &StateFolder,
+    is_wanted: impl Fn(&Kept) -> bool,
+) -> Vec<Found> {
     let begun = Instant::now();
-    let found = kept.into_iter().map(|kept| find_or_end(kept, state));
+    let found = kept.into_iter().map(|kept| {
+        let wanted = is_wanted(&kept);
+        find_or_end(kept, state, wanted)
+    });
     let found: Vec<Found> = futures_util::future::join_all(found)
         .await
         .into_iter()
@@ -50,7 +58,7 @@ pub(crate) async fn find_all(kept: Vec<Kept>, state: &StateFolder) -> Vec<Found>
     found
 }
 
-async fn find_or_end(kept: Kept, state: &StateFolder) -> Option<Found> {
+async fn find_or_end(kept: Kept, state: &StateFolder, wanted: bool) -> Option<Found> {
     let birth = Birth {
         boot: kept.boot_id.clone(),
         ticks: kept.pid_start_time,
@@ -62,7 +70,7 @@ async fn find_or_end(kept: Kept, state: &StateFolder) -> Option<Found> {
         return None;
     };
     match timeout(PATIENCE, take_up(&kept, &secret, state)).await {
-        Ok(Ok((link, resumed))) if resumed.agent_pid.is_some() && !resumed.ending => {
+        Ok(Ok((link, resumed))) if resumed.agent_pid.is_some() && wanted => {
             return Some(Found {
                 pid: kept.pid,
                 target,
@@ -73,7 +81,7 @@ async fn find_or_end(kept: Kept, state: &StateFolder) -> Option<Found> {
             });
         }
         Ok(Ok(_)) => {
-            debug!(replica = %kept.replica, "a worker of an earlier supervisor was not serving")
+            debug!(replica = %kept.replica, "a worker of an earlier supervisor was not serving, or is not wanted")
         }
         Ok(Err(error)) => warn!(replica = %kept.replica, %error, "failed to adopt a worker"),
         Err(_) => {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::api::{Api, Deployments, Figures, Intake, router};
 use crate::config::Settings;
@@ -65,6 +66,10 @@ pub enum StartError {
     Store(#[source] par_package::PackageError),
     #[error("failed to take over from the supervisor before us")]
     TakeOver(#[source] io::Error),
+    #[error(
+        "the supervisor failed, and its log says where; agents go on for a while: start it again"
+    )]
+    Lost,
     #[error("failed to start")]
     Io(#[from] io::Error),
 }
@@ -131,6 +136,8 @@ enum End {
     Signal,
     /// Another process serves.
     HandedOver(Box<Successor>),
+    /// Nobody decides any more what to do.
+    Lost,
 }
 
 impl Daemon {
@@ -154,9 +161,15 @@ impl Daemon {
             predecessor.serving().map_err(StartError::TakeOver)?;
         }
         notify();
+        serving.house.ground.state.take_over();
         match serving.until_the_end(&mut signals).await {
             End::Signal => serving.end(&mut signals).await,
             End::HandedOver(successor) => serving.retire(&successor, &mut signals).await,
+            End::Lost => {
+                // Workers go on for a while, and whoever starts us again finds them.
+                serving.house.ground.state.hand_over();
+                return Err(StartError::Lost);
+            }
         }
         Ok(())
     }
@@ -191,7 +204,6 @@ impl Serving {
         events.note(happening(EventKind::SupervisorStarted));
         let packages = Store::open(&state.packages()).map_err(StartError::Store)?;
         let intake = Intake::new(packages, state.uploads());
-        let internal = listen_inside(&state)?;
         let sockets = state.supervisor_socket().with_file_name("");
         let (messages, mailbox) = mpsc::channel(WAITING_MESSAGES);
         let (wakes_in, wakes) = mpsc::unbounded_channel();
@@ -210,7 +222,10 @@ impl Serving {
                 mailbox,
                 wakes,
             })
-            .await?;
+            .await
+            .map_err(|(error, _)| error)?;
+        // Late: until here another process may have the name.
+        let internal = listen_inside(&house.ground.state)?;
         let (upgrades_in, upgrades) = mpsc::channel(1);
         let api = Api {
             control: house.control.clone(),
@@ -246,9 +261,10 @@ impl Serving {
         loop {
             tokio::select! {
                 () = signals.next() => return End::Signal,
+                () = lost(&mut self.driving) => return End::Lost,
                 Some(upgrade) = self.upgrades.recv() => {
-                    if let Some(successor) = self.hand_over(upgrade).await {
-                        return End::HandedOver(successor);
+                    if let Some(end) = self.hand_over(upgrade, signals).await {
+                        return end;
                     }
                 }
             }
@@ -256,19 +272,57 @@ impl Serving {
     }
 
     /// `None`: it did not work, and everything goes on.
-    async fn hand_over(&mut self, upgrade: Upgrade) -> Option<Box<Successor>> {
-        let driver = self.driving.take()?;
-        let binary = &upgrade.binary;
-        match self.house.hand_over(binary, &self.public, driver).await {
+    async fn hand_over(&mut self, upgrade: Upgrade, signals: &mut Signals) -> Option<End> {
+        let words = |error: io::Error| format!("the new process did not start: {error}");
+        let mut successor = match self.house.begin_with(&upgrade.binary) {
+            Ok(successor) => successor,
+            Err(error) => {
+                upgrade.tell(Err(words(error)));
+                return None;
+            }
+        };
+        // One that hangs keeps nobody from ending us.
+        let (here, end) = tokio::select! {
+            here = successor.here() => (here.map_err(words), None),
+            () = signals.next() => (Err("the supervisor ends".to_owned()), Some(End::Signal)),
+        };
+        let driver = match here {
+            Ok(()) => self.driving.take()?,
+            Err(reason) => {
+                self.house.do_without(successor).await;
+                upgrade.tell(Err(reason));
+                return end;
+            }
+        };
+        let (handed, told) = {
+            let mut handing = pin!(self.house.hand_over(successor, &self.public, driver));
+            let mut told = false;
+            // Half done it cannot be left: whoever has the agents then is told.
+            let handed = loop {
+                tokio::select! {
+                    handed = &mut handing => break handed,
+                    () = signals.next() => told = true,
+                }
+            };
+            (handed, told)
+        };
+        match handed {
             Handed::Over(successor) => {
                 self.house.control.elsewhere.cancel();
                 upgrade.tell(Ok(successor.child.id().unwrap_or_default()));
-                Some(successor)
+                if told {
+                    successor.terminate();
+                }
+                Some(End::HandedOver(successor))
             }
             Handed::Back(driving, reason) => {
                 self.driving = Some(driving);
                 upgrade.tell(Err(reason));
-                None
+                told.then_some(End::Signal)
+            }
+            Handed::Lost => {
+                upgrade.tell(Err("the supervisor has failed, and ends".to_owned()));
+                Some(End::Lost)
             }
         }
     }
@@ -309,6 +363,16 @@ impl Serving {
             () = signals.next() => warn!("signal: calls that began here are ended"),
         }
     }
+}
+
+/// Ends when the driver has ended, which it does only when it failed.
+async fn lost(driving: &mut Option<JoinHandle<Option<Remains>>>) {
+    match driving {
+        Some(driver) => drop(driver.await),
+        None => std::future::pending().await,
+    }
+    error!("nobody decides any more what to do");
+    *driving = None;
 }
 
 fn open_groups(settings: &Settings, state: &Path) -> Arc<Groups> {

@@ -20,10 +20,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use par_sandbox::Target;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::Signal;
 use tokio::process::Child;
 use tokio::time::timeout;
 
@@ -99,7 +101,7 @@ pub(crate) struct Successor {
 }
 
 impl Successor {
-    /// Starts `binary` as we were started.
+    /// Starts `binary` as we were started. It has yet to say that it is there.
     pub(crate) fn start(binary: &Path) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -151,6 +153,14 @@ impl Successor {
         };
         let silent = |_| io::Error::other(format!("it said nothing within {PATIENCE:?}"));
         timeout(PATIENCE, heard).await.map_err(silent)?
+    }
+
+    /// Tells it what we were told.
+    pub(crate) fn terminate(&self) {
+        match Target::of(&self.child) {
+            Ok(target) => target.signal(Signal::TERM),
+            Err(error) => tracing::debug!(%error, "the new process has ended already"),
+        }
     }
 
     /// It failed: nothing is left of it.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use par_store::Store;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep};
 use tracing::error;
 
 use crate::config::{GRPC_OFFSET, Settings};
@@ -23,6 +24,10 @@ use crate::plane;
 
 /// For events to be written before another process has the state file.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
+/// Between two attempts to open the state file again.
+const REOPEN: Duration = Duration::from_secs(1);
+
+type Undriven = (par_store::StoreError, Remains);
 
 /// What a driver needs, of which there may be several one after the other.
 pub(crate) struct House {
@@ -37,6 +42,8 @@ pub(crate) struct House {
 /// How an attempt to hand over ended.
 pub(crate) enum Handed {
     Over(Box<Successor>),
+    /// There is nobody who could hand anything over.
+    Lost,
     /// Everything goes on as before, and why.
     Back(JoinHandle<Option<Remains>>, String),
 }
@@ -63,70 +70,66 @@ impl House {
         Ok(())
     }
 
-    pub(crate) async fn drive(&self, remains: Remains) -> Result<Driver, par_store::StoreError> {
-        plane::restore(
+    /// Gives back what the driver would have gone on with when what is wanted cannot be read.
+    pub(crate) async fn drive(&self, remains: Remains) -> Result<Driver, Undriven> {
+        let left = match plane::read(Arc::clone(self.control.keeper.store())).await {
+            Ok(left) => left,
+            Err(error) => return Err((error, remains)),
+        };
+        let driver = plane::restore(
             Rc::clone(&self.ground),
             fleet_settings(&self.settings, self.control.keeper.store()),
             self.control.keeper.clone(),
             Arc::clone(&self.events),
             self.control.messages.clone(),
             remains,
-        )
-        .await
+            left,
+        );
+        Ok(driver.await)
     }
 
-    /// Lets `binary` go on from here.
-    pub(crate) async fn hand_over(
-        &mut self,
-        binary: &Path,
-        public: &TcpListener,
-        driving: JoinHandle<Option<Remains>>,
-    ) -> Handed {
-        let mut successor = match self.begin(binary).await {
-            Ok(successor) => successor,
-            Err(error) => {
-                return Handed::Back(driving, format!("the new process did not start: {error}"));
-            }
-        };
-        self.control.hand_over().await;
-        self.telling.shutdown().await;
-        let Ok(Some(remains)) = driving.await else {
-            // It has ended with everything else.
-            return Handed::Over(Box::new(successor));
-        };
-        match self.let_serve(&mut successor, public).await {
-            Ok(()) => {
-                self.ground.state.hand_over();
-                Handed::Over(Box::new(successor))
-            }
-            Err(reason) => {
-                error!(%reason, "the new process does not serve: we go on");
-                self.end(successor).await;
-                Handed::Back(self.go_on(remains).await, reason)
-            }
-        }
-    }
-
-    /// A process that is ready to go on.
-    async fn begin(&self, binary: &Path) -> io::Result<Successor> {
-        let mut successor = Successor::start(binary)?;
-        // Before anything is waited for: it is no stray.
+    /// Starts who is to go on from here. Nothing has changed yet.
+    pub(crate) fn begin_with(&self, binary: &Path) -> io::Result<Successor> {
+        let successor = Successor::start(binary)?;
+        // Before it is waited for: when a worker ends meanwhile, it is no stray of that.
         let pid = successor.child.id();
         self.ground.children.borrow_mut().extend(pid);
-        match successor.here().await {
-            Ok(()) => Ok(successor),
-            Err(error) => {
-                self.end(successor).await;
-                Err(error)
-            }
-        }
+        Ok(successor)
     }
 
-    async fn end(&self, successor: Successor) {
+    /// It does not go on: nothing is left of it.
+    pub(crate) async fn do_without(&self, successor: Successor) {
         let pid = successor.child.id();
         successor.end().await;
         let mut children = self.ground.children.borrow_mut();
         children.retain(|child| Some(*child) != pid);
+    }
+
+    /// Lets a process that is there go on from here.
+    pub(crate) async fn hand_over(
+        &mut self,
+        mut successor: Successor,
+        public: &TcpListener,
+        driving: JoinHandle<Option<Remains>>,
+    ) -> Handed {
+        self.control.hand_over().await;
+        self.telling.shutdown().await;
+        let Ok(Some(remains)) = driving.await else {
+            self.do_without(successor).await;
+            return Handed::Lost;
+        };
+        match self.let_serve(&mut successor, public).await {
+            Ok(()) => {
+                self.ground.state.hand_over();
+                remains.publisher.send_away();
+                Handed::Over(Box::new(successor))
+            }
+            Err(reason) => {
+                error!(%reason, "the new process does not serve: we go on");
+                self.do_without(successor).await;
+                Handed::Back(self.go_on(remains).await, reason)
+            }
+        }
     }
 
     async fn let_serve(
@@ -145,23 +148,38 @@ impl House {
         successor.serving().await.map_err(words)
     }
 
-    /// As before the handing over was tried.
-    async fn go_on(&mut self, remains: Remains) -> JoinHandle<Option<Remains>> {
+    /// As before the handing over was tried. Tries as long as workers wait for a supervisor.
+    async fn go_on(&mut self, mut remains: Remains) -> JoinHandle<Option<Remains>> {
         self.ground.handed_over.set(false);
-        match self.reopen(remains).await {
-            Ok(driver) => tokio::task::spawn_local(driver.run()),
-            Err(reason) => {
-                error!(%reason, "the state file cannot be opened again: agents serve on, and nothing can be changed");
-                tokio::task::spawn_local(std::future::pending())
+        let give_up = Instant::now() + self.ground.outlive;
+        while let Err(reason) = self.reopen().await {
+            error!(%reason, "the state file cannot be opened again");
+            if Instant::now() >= give_up {
+                return tokio::task::spawn_local(async { None });
+            }
+            sleep(REOPEN).await;
+        }
+        loop {
+            remains = match self.drive(remains).await {
+                Ok(driver) => return tokio::task::spawn_local(driver.run()),
+                Err((error, remains)) if Instant::now() < give_up => {
+                    error!(
+                        error = crate::chain(&error),
+                        "the state file cannot be read"
+                    );
+                    sleep(REOPEN).await;
+                    remains
+                }
+                Err(_) => return tokio::task::spawn_local(async { None }),
             }
         }
     }
 
-    async fn reopen(&mut self, remains: Remains) -> Result<Driver, String> {
+    async fn reopen(&mut self) -> Result<(), String> {
         self.control.keeper.reopen().await?;
-        let words = |error: par_store::StoreError| crate::chain(&error);
-        self.tell_webhooks().await.map_err(words)?;
-        self.drive(remains).await.map_err(words)
+        self.tell_webhooks()
+            .await
+            .map_err(|error| crate::chain(&error))
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::api::{Intake, Outcome, outcome_of};
 use crate::catalog::Made;
 use crate::config::FileAgent;
-use crate::message::Control;
+use crate::message::{CommandError, Control};
 
 /// Starts them side by side. What cannot be started is said and hinders nobody else.
 pub(crate) async fn start_all(agents: Vec<FileAgent>, control: Control, intake: Intake) {
@@ -52,9 +52,10 @@ async fn start(listed: FileAgent, control: Control, intake: Intake) {
         Ok(release) => match outcome_of(&control, &agent, release, |_| {}).await {
             Outcome::Ready { port, .. } => info!(%agent, port, "listed agent is ready"),
             Outcome::Failed(cause) => warn!(%agent, %cause, "a listed agent did not start"),
-            Outcome::Withdrawn => {}
+            Outcome::Withdrawn | Outcome::Unknown => {}
         },
-        Err(refusal) => warn!(%agent, %refusal, "a listed agent was not started"),
+        Err(error @ CommandError::OnlyNow(_)) => warn!(%agent, %error, "a listed agent is started"),
+        Err(error) => warn!(%agent, %error, "a listed agent was not started"),
     }
 }
 

@@ -37,13 +37,17 @@ pub(crate) async fn restore(
     events: Arc<EventLog>,
     messages: mpsc::Sender<Message>,
     remains: Remains,
-) -> Result<Driver, StoreError> {
-    let (agents, kept_workers) = read(Arc::clone(keeper.store())).await?;
+    (agents, kept_workers): Left,
+) -> Driver {
     let workers = kept_workers
         .iter()
         .map(|kept| kept.replica)
         .collect::<Vec<_>>();
-    let found = adoption::find_all(kept_workers, &ground.state).await;
+    let is_wanted = |kept: &par_store::Incarnation| {
+        let agent = agents.iter().find(|it| it.agent == kept.agent);
+        agent.is_some_and(|agent| agent.release(kept.release).is_some())
+    };
+    let found = adoption::find_all(kept_workers, &ground.state, is_wanted).await;
     if let Err(error) = ground.state.clear_sockets(&adoption::replicas(&found)) {
         warn!(%error, "failed to remove sockets of an earlier supervisor");
     }
@@ -77,12 +81,13 @@ pub(crate) async fn restore(
     };
     driver.effects.sweep();
     driver.take_up(&agents, found);
-    Ok(driver)
+    driver
 }
 
-async fn read(
-    store: Arc<Store>,
-) -> Result<(Vec<KeptAgent>, Vec<par_store::Incarnation>), StoreError> {
+/// What an earlier supervisor wanted, and which workers it had.
+type Left = (Vec<KeptAgent>, Vec<par_store::Incarnation>);
+
+pub(crate) async fn read(store: Arc<Store>) -> Result<Left, StoreError> {
     let read = move || Ok((store.agents()?, store.incarnations()?));
     match tokio::task::spawn_blocking(read).await {
         Ok(read) => read,
@@ -111,14 +116,6 @@ impl Driver {
         self.adopt(living);
         self.perform(actions);
         agents.iter().for_each(|kept| self.settle_outcomes(kept));
-        for (agent, strangers) in by_agent {
-            // Its agent is gone from the file: nobody will ask for it.
-            warn!(%agent, "a worker of an agent that is not wanted is ended");
-            for found in strangers {
-                par_sandbox::kill_descendants(found.pid);
-                found.target.signal(rustix::process::Signal::KILL);
-            }
-        }
         self.keep_now();
     }
 
@@ -152,11 +149,8 @@ impl Driver {
             let agent = &found.kept.agent;
             let replica = found.kept.replica;
             let release = Release(found.kept.release);
-            let Some(made) = self.catalog.get(agent, release).cloned() else {
-                warn!(%agent, %replica, "a worker of a release that is gone is ended");
-                found.target.signal(rustix::process::Signal::KILL);
-                continue;
-            };
+            let made = self.catalog.get(agent, release);
+            let made = Arc::clone(made.expect("those of other releases were ended"));
             self.publisher.told(replica).agent_pid = found.resumed.agent_pid;
             let (quiet, any) = (found.resumed.quiet, found.resumed.sessions);
             let place = Place {

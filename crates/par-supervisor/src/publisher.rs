@@ -82,6 +82,20 @@ impl Publisher {
         });
     }
 
+    /// Nobody brings up anything for this process any more: whoever waits here asks better again, and elsewhere.
+    pub(crate) fn send_away(&self) {
+        let awaited = |(agent, route): (&AgentId, &Route)| match route {
+            Route::Soon | Route::Asleep => Some(agent.clone()),
+            Route::Ready(_) | Route::Down => None,
+        };
+        let awaited: Vec<AgentId> = self.published.iter().filter_map(awaited).collect();
+        self.routes.change(|table| {
+            for agent in &awaited {
+                table.set(agent, par_gateway::Route::Down);
+            }
+        });
+    }
+
     /// For an agent that still sleeps.
     pub(crate) fn renew_bell(&mut self, agent: &AgentId) {
         if self.published.get(agent) != Some(&Route::Asleep) {

@@ -98,5 +98,7 @@ fn survivor(found: &Found) -> Survivor {
         incarnation,
         since: now.checked_sub(served).unwrap_or(now),
         restarts: found.resumed.restarts,
+        sessions: found.resumed.sessions,
+        serves: !found.resumed.ending,
     }
 }

@@ -2,7 +2,7 @@
 //! the same state, or hand over to one: what is left is looked for at the end of the last.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -373,15 +373,13 @@ impl System {
 
     /// After a test that has failed.
     fn end_everything(&mut self) {
-        let running = self.running.take();
+        let mut running = self.running.take();
         let mut below = match &running {
             Some(running) => self.family(running.pid()),
             None => std::mem::take(&mut self.seen),
         };
-        if let Some(mut running) = running {
-            if let Some(successor) = running.successor.take() {
-                below.push(successor);
-            }
+        if let Some(running) = &mut running {
+            below.extend(running.successor.take());
             kill(running.child.id(), Signal::KILL);
             drop(running.child.wait());
         }
@@ -391,6 +389,14 @@ impl System {
             thread::sleep(Duration::from_millis(10));
         }
         remove_control_groups(&self.state);
+        for running in self.past.drain(..).chain(running) {
+            // One that somebody still writes to would keep us waiting.
+            if running.stderr.is_finished() && running.stdout.is_finished() {
+                let said = running.said();
+                // Where a failing test shows what it printed; nobody minds if that cannot be.
+                drop(writeln!(std::io::stderr(), "a supervisor wrote:\n{said}"));
+            }
+        }
     }
 }
 

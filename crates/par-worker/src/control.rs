@@ -221,7 +221,9 @@ impl Conversation {
     /// Says what an earlier supervisor was told.
     async fn resume(&self, link: &mut Link) -> io::Result<()> {
         let mut line = vec![];
-        put(&mut line, &Report::Resumed(self.told.now()));
+        let mut resumed = self.told.now();
+        resumed.ending |= *self.ending.borrow() != Ending::No;
+        put(&mut line, &Report::Resumed(resumed));
         if let Some(limits) = &self.told.limits {
             put(&mut line, limits);
         }

@@ -75,10 +75,12 @@ impl Idle {
         })
     }
 
-    /// How the agent is frozen from now on; it is not frozen now.
+    /// How the agent is frozen from now on; it is not frozen now. Before there is a way, and once there is none any more,
+    /// nothing is said: who hears of an agent that is quiet before it serves could do nothing about it.
     pub(crate) fn freeze_by(&self, freezer: Option<Box<dyn Freezer>>) {
         self.thaw();
         self.freezer.replace(freezer);
+        self.changed.notify_one();
     }
 
     /// To be held for as long as a call lasts, from before anything is asked of the agent.
@@ -100,7 +102,7 @@ impl Idle {
 
     /// Unless somebody calls meanwhile.
     pub(crate) fn freeze(&self) {
-        if !self.quiet.get() || self.frozen.get() {
+        if !self.quiet.get() || self.frozen.get() || !self.is_silent() {
             return;
         }
         let freezer = self.freezer.borrow();
@@ -115,13 +117,18 @@ impl Idle {
 
     /// For who needs the agent to move, call or not.
     pub(crate) fn thaw(&self) {
-        if !self.frozen.take() {
+        if !self.frozen.get() {
             return;
         }
-        if let Some(freezer) = self.freezer.borrow().as_deref()
-            && let Err(error) = freezer.thaw()
-        {
-            self.say(format!("it could not be thawed: {error}"));
+        let thawed = self
+            .freezer
+            .borrow()
+            .as_deref()
+            .map_or(Ok(()), Freezer::thaw);
+        match thawed {
+            Ok(()) => self.frozen.set(false),
+            // The next call tries again.
+            Err(error) => self.say(format!("it could not be thawed: {error}")),
         }
     }
 
@@ -145,7 +152,8 @@ impl Idle {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = sleep(timeout) => {
+                // A call that has begun meanwhile told nobody.
+                () = sleep(timeout) => if self.is_silent() {
                     self.quiet.set(true);
                     self.reporter.state(Report::Quiet);
                 }
@@ -154,7 +162,7 @@ impl Idle {
     }
 
     fn is_silent(&self) -> bool {
-        self.active.get() == 0 && self.sessions.get() == 0
+        self.active.get() == 0 && self.sessions.get() == 0 && self.freezer.borrow().is_some()
     }
 }
 
@@ -223,6 +231,38 @@ mod tests {
         let _call = idle.begin();
         assert!(!ice.get());
         assert!(matches!(reports.try_next(), Some(Report::Busy)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_an_agent_is_loaded_does_not_count() {
+        let (idle, mut reports, ice) = idle();
+        idle.freeze_by(None);
+        let watching = tokio::task::LocalSet::new();
+        watching.spawn_local(Rc::clone(&idle).watch());
+        let loaded = sleep(Duration::from_secs(60));
+        watching.run_until(loaded).await;
+        assert!(reports.try_next().is_none(), "it does not serve yet");
+        idle.freeze_by(Some(Box::new(Switch(Rc::clone(&ice)))));
+        watching.run_until(sleep(Duration::from_secs(8))).await;
+        assert!(reports.try_next().is_none(), "it has just begun to serve");
+        watching.run_until(sleep(Duration::from_secs(2))).await;
+        assert!(matches!(reports.try_next(), Some(Report::Quiet)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_lasts_longer_than_the_silence_before_it_is_not_frozen() {
+        let (idle, mut reports, ice) = idle();
+        let watching = tokio::task::LocalSet::new();
+        watching.spawn_local(Rc::clone(&idle).watch());
+        watching.run_until(sleep(Duration::from_secs(5))).await;
+        let call = idle.begin();
+        watching.run_until(sleep(Duration::from_secs(60))).await;
+        assert!(reports.try_next().is_none(), "a call is under way");
+        idle.freeze();
+        assert!(!ice.get());
+        drop(call);
+        watching.run_until(sleep(Duration::from_secs(10))).await;
+        assert!(matches!(reports.try_next(), Some(Report::Quiet)));
     }
 
     #[tokio::test(start_paused = true)]

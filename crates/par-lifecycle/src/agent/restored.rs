@@ -62,7 +62,11 @@ impl Agent {
         agent.current.live = proven;
         for survivor in living.0 {
             let mut life = Life::adopted(agent.id.clone(), deployment, survivor);
-            life.remove(turn);
+            // What was finishing its calls may go on with that.
+            match survivor.serves && desired.wanted == Wanted::Up {
+                true => life.retire(turn),
+                false => life.remove(turn),
+            }
             agent.leaving.push(life);
         }
         agent
@@ -130,7 +134,7 @@ impl Unclaimed {
         self.0.retain(|survivor| {
             let incarnation = &survivor.incarnation;
             let free = !claimed.contains_key(&incarnation.slot);
-            let takes = fits(incarnation) && free;
+            let takes = fits(incarnation) && free && survivor.serves;
             if takes {
                 claimed.insert(incarnation.slot, *survivor);
             }

@@ -81,6 +81,8 @@ impl World {
                 incarnation,
                 since,
                 restarts: 0,
+                sessions: false,
+                serves: true,
             })
         };
         living.filter_map(incarnation).collect()

@@ -238,17 +238,30 @@ async fn tell(
         });
     };
     let last = match outcome_of(&api.control, &agent, release, progress).await {
-        Outcome::Ready { port, grpc_port } => DeployEvent::Deployed(Deployed {
-            port,
-            grpc_port,
-            ..deployed
-        }),
+        Outcome::Ready { port, grpc_port } => {
+            let mut warnings = deployed.warnings;
+            // That it answers is news for the state file, too.
+            let kept = api.control.kept().await;
+            warnings.extend(kept.err().map(|error| error.to_string()));
+            DeployEvent::Deployed(Deployed {
+                port,
+                grpc_port,
+                warnings,
+                ..deployed
+            })
+        }
         Outcome::Failed(cause) => DeployEvent::Failed {
             detail: format!("agent `{agent}` did not start: {cause}"),
             traceback: traceback(&cause),
         },
         Outcome::Withdrawn => DeployEvent::Failed {
             detail: format!("agent `{agent}` was stopped or replaced before it was ready"),
+            traceback: None,
+        },
+        Outcome::Unknown => DeployEvent::Failed {
+            detail: format!(
+                "the supervisor ended, or another went on, before agent `{agent}` was ready; `par ps` shows what became of it"
+            ),
             traceback: None,
         },
     };

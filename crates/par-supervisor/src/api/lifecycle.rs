@@ -91,7 +91,7 @@ pub(super) async fn restart(
     let mut snapshots = api.control.snapshots.clone();
     let ended = snapshots.wait_for(|snapshot| snapshot.agents.get(&agent).is_none_or(gone));
     if tokio::time::timeout(LONGEST_STOP, ended).await.is_err() {
-        return Err(StillAlive(agent).into());
+        return Err(StillAlive::Stopping(agent).into());
     }
     started(&api, agent, release, vec![]).await.map(Json)
 }

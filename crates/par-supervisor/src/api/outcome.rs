@@ -22,6 +22,8 @@ pub(crate) enum Outcome {
     Failed(EndCause),
     /// Stopped, removed or replaced before it was ready.
     Withdrawn,
+    /// The supervisor ended, or another process went on, before it was known.
+    Unknown,
 }
 
 /// Waits for the outcome; `on_progress` hears what the agent is busy with meanwhile.
@@ -47,7 +49,7 @@ pub(crate) async fn outcome_of(
             on_progress(last.as_deref().unwrap_or_default());
         }
         if snapshots.changed().await.is_err() {
-            return Outcome::Withdrawn;
+            return Outcome::Unknown;
         }
     }
 }
@@ -163,19 +165,29 @@ pub(crate) async fn end_of(
     };
     let ended = snapshots.wait_for(|snapshot| !lives(snapshot));
     match tokio::time::timeout_at(give_up.into(), ended).await {
-        // Without a driver nothing lives any more.
-        Ok(Ok(_) | Err(_)) => Ok(()),
-        Err(_) => Err(StillAlive(agent.clone())),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(StillAlive::NotKnown(agent.clone())),
+        Err(_) => Err(StillAlive::Stopping(agent.clone())),
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("agent `{0}` is still stopping")]
-pub(crate) struct StillAlive(pub(super) AgentId);
+pub(crate) enum StillAlive {
+    #[error("agent `{0}` is still stopping")]
+    Stopping(AgentId),
+    #[error(
+        "agent `{0}` was still stopping when this supervisor ended, or another went on; ask again"
+    )]
+    NotKnown(AgentId),
+}
 
 impl From<StillAlive> for ApiError {
     fn from(alive: StillAlive) -> Self {
-        Self::new(StatusCode::GATEWAY_TIMEOUT, alive.to_string())
+        let status = match alive {
+            StillAlive::Stopping(_) => StatusCode::GATEWAY_TIMEOUT,
+            StillAlive::NotKnown(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, alive.to_string())
     }
 }
 

@@ -10,7 +10,7 @@ use par_lifecycle::{Beside, Command, Release};
 use par_model::AgentId;
 use par_model::api::{Deployed, Detail, Done, ReleaseInfo, Rollback, Scale};
 use par_model::event::{EventKind, NewEvent};
-use par_store::{KeptAgent, KeptRelease, Outcome as Kept};
+use par_store::{KeptAgent, KeptRelease, Outcome as Kept, Secrets};
 
 use super::lifecycle::find;
 use super::outcome::{Outcome, outcome_of};
@@ -91,7 +91,10 @@ pub(super) async fn rollback(
 fn has_canary(api: &Api, agent: &AgentId) -> bool {
     let snapshot = api.control.snapshot();
     let known = snapshot.agents.get(agent);
-    known.is_some_and(|known| known.status.incoming.is_some())
+    known.is_some_and(|known| {
+        let incoming = known.status.incoming.as_ref();
+        incoming.is_some_and(|it| it.canary.is_some())
+    })
 }
 
 /// The last one that was live before the current one, and is something else.
@@ -102,7 +105,10 @@ fn before(kept: &KeptAgent) -> Result<u32, ApiError> {
     let current = kept.release(kept.wish.current);
     let differs = |it: &&KeptRelease| {
         current.is_none_or(|current| {
-            current.digest != it.digest || current.env != it.env || current.options != it.options
+            current.digest != it.digest
+                || current.env != it.env
+                || current.options != it.options
+                || secrets(current) != secrets(it)
         })
     };
     let found = earlier.clone().find(differs).or_else(|| earlier.next());
@@ -114,6 +120,11 @@ fn before(kept: &KeptAgent) -> Result<u32, ApiError> {
     };
     let nothing = || ApiError::new(StatusCode::CONFLICT, words());
     Ok(found.ok_or_else(nothing)?.number)
+}
+
+/// As they are on disk now; none if they cannot be read.
+fn secrets(release: &KeptRelease) -> Option<Secrets> {
+    release.secrets.read().ok()
 }
 
 /// Gives the canary all calls, and answers when it has them.
@@ -185,6 +196,7 @@ async fn answered(
     match outcome_of(&api.control, agent, release, |_| {}).await {
         Outcome::Ready { port, grpc_port } => {
             let made = kept.release(like);
+            let trouble = api.control.kept().await.err();
             Ok(Json(Deployed {
                 agent_id: agent.to_string(),
                 process_id: format!("par-{agent}"),
@@ -195,12 +207,18 @@ async fn answered(
                 invoke_path: format!("/agents/{agent}/invoke"),
                 release: release.0,
                 canary_percent: None,
-                warnings: vec![],
+                warnings: trouble.iter().map(ToString::to_string).collect(),
             }))
         }
         Outcome::Failed(cause) => {
             let words = format!("release {} of `{agent}` did not start: {cause}", release.0);
             Err(ApiError::wrong_field(words))
+        }
+        Outcome::Unknown => {
+            let words = format!(
+                "the supervisor ended, or another went on, before it was known; `par releases {agent}` tells"
+            );
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, words))
         }
         Outcome::Withdrawn => {
             let words = format!("agent `{agent}` was stopped or replaced meanwhile");

@@ -65,7 +65,7 @@ impl Deployments {
         (deployment.status, deployment.error) = match outcome {
             Outcome::Ready { .. } => ("completed", None),
             Outcome::Failed(cause) => ("failed", Some(cause.to_string())),
-            Outcome::Withdrawn => (
+            Outcome::Withdrawn | Outcome::Unknown => (
                 "failed",
                 Some("stopped or replaced before it was ready".to_owned()),
             ),

@@ -9,8 +9,8 @@ use par_lifecycle::{
 use par_model::{ProcessState, ReplicaId};
 
 use crate::stage::{
-    CRASH, SECOND, Stage, agent, drain, groups, load_failed, only_spawn, release, settings, spawns,
-    to,
+    CRASH, SECOND, Stage, agent, drain, groups, load_failed, only_spawn, release, retire, settings,
+    spawns, to,
 };
 
 fn stage() -> Stage {
@@ -62,6 +62,8 @@ fn survivor(id: u64, slot: u32, number: u32) -> Survivor {
         incarnation,
         since: Instant::now(),
         restarts: 0,
+        sessions: false,
+        serves: true,
     }
 }
 
@@ -152,7 +154,7 @@ fn survivors_that_nobody_wants_are_let_go() {
     let mut ended = stage.restore("a", restored);
     ended.sort_by_key(|it| format!("{it:?}"));
     let unwanted = [3, 4, 6].map(ReplicaId);
-    assert_eq!(ended, unwanted.map(drain));
+    assert_eq!(ended, unwanted.map(retire));
     assert_eq!(stage.route("a"), to(&[ReplicaId(5)]));
     let notes = stage.heard_notes();
     let nine = notes.iter().find(|it| it.replica == Some(ReplicaId(6)));
