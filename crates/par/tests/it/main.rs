@@ -32,6 +32,7 @@ mod logs;
 mod metrics;
 mod orphans;
 mod outcomes;
+mod overlaps;
 mod packages;
 mod passing;
 mod ports;
