@@ -75,10 +75,12 @@ impl Idle {
         })
     }
 
-    /// How the agent is frozen from now on; it is not frozen now.
+    /// How the agent is frozen from now on; it is not frozen now. Before there is a way, and once there is none any more,
+    /// nothing is said: who hears of an agent that is quiet before it serves could do nothing about it.
     pub(crate) fn freeze_by(&self, freezer: Option<Box<dyn Freezer>>) {
         self.thaw();
         self.freezer.replace(freezer);
+        self.changed.notify_one();
     }
 
     /// To be held for as long as a call lasts, from before anything is asked of the agent.
@@ -154,7 +156,7 @@ impl Idle {
     }
 
     fn is_silent(&self) -> bool {
-        self.active.get() == 0 && self.sessions.get() == 0
+        self.active.get() == 0 && self.sessions.get() == 0 && self.freezer.borrow().is_some()
     }
 }
 
@@ -223,6 +225,22 @@ mod tests {
         let _call = idle.begin();
         assert!(!ice.get());
         assert!(matches!(reports.try_next(), Some(Report::Busy)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_an_agent_is_loaded_does_not_count() {
+        let (idle, mut reports, ice) = idle();
+        idle.freeze_by(None);
+        let watching = tokio::task::LocalSet::new();
+        watching.spawn_local(Rc::clone(&idle).watch());
+        let loaded = sleep(Duration::from_secs(60));
+        watching.run_until(loaded).await;
+        assert!(reports.try_next().is_none(), "it does not serve yet");
+        idle.freeze_by(Some(Box::new(Switch(Rc::clone(&ice)))));
+        watching.run_until(sleep(Duration::from_secs(8))).await;
+        assert!(reports.try_next().is_none(), "it has just begun to serve");
+        watching.run_until(sleep(Duration::from_secs(2))).await;
+        assert!(matches!(reports.try_next(), Some(Report::Quiet)));
     }
 
     #[tokio::test(start_paused = true)]
