@@ -102,7 +102,7 @@ impl Idle {
 
     /// Unless somebody calls meanwhile.
     pub(crate) fn freeze(&self) {
-        if !self.quiet.get() || self.frozen.get() {
+        if !self.quiet.get() || self.frozen.get() || !self.is_silent() {
             return;
         }
         let freezer = self.freezer.borrow();
@@ -147,7 +147,8 @@ impl Idle {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = sleep(timeout) => {
+                // A call that has begun meanwhile told nobody.
+                () = sleep(timeout) => if self.is_silent() {
                     self.quiet.set(true);
                     self.reporter.state(Report::Quiet);
                 }
@@ -240,6 +241,22 @@ mod tests {
         watching.run_until(sleep(Duration::from_secs(8))).await;
         assert!(reports.try_next().is_none(), "it has just begun to serve");
         watching.run_until(sleep(Duration::from_secs(2))).await;
+        assert!(matches!(reports.try_next(), Some(Report::Quiet)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_lasts_longer_than_the_silence_before_it_is_not_frozen() {
+        let (idle, mut reports, ice) = idle();
+        let watching = tokio::task::LocalSet::new();
+        watching.spawn_local(Rc::clone(&idle).watch());
+        watching.run_until(sleep(Duration::from_secs(5))).await;
+        let call = idle.begin();
+        watching.run_until(sleep(Duration::from_secs(60))).await;
+        assert!(reports.try_next().is_none(), "a call is under way");
+        idle.freeze();
+        assert!(!ice.get());
+        drop(call);
+        watching.run_until(sleep(Duration::from_secs(10))).await;
         assert!(matches!(reports.try_next(), Some(Report::Quiet)));
     }
 
