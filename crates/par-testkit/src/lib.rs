@@ -15,4 +15,4 @@ pub use package::PackageBuilder;
 pub use ports::PortRange;
 pub use python::python_environment;
 pub use system::{Ended, System, SystemBuilder};
-pub use wait::wait_for;
+pub use wait::{comes_within, wait_for};

@@ -373,15 +373,13 @@ impl System {
 
     /// After a test that has failed.
     fn end_everything(&mut self) {
-        let running = self.running.take();
+        let mut running = self.running.take();
         let mut below = match &running {
             Some(running) => self.family(running.pid()),
             None => std::mem::take(&mut self.seen),
         };
-        if let Some(mut running) = running {
-            if let Some(successor) = running.successor.take() {
-                below.push(successor);
-            }
+        if let Some(running) = &mut running {
+            below.extend(running.successor.take());
             kill(running.child.id(), Signal::KILL);
             drop(running.child.wait());
         }
@@ -391,6 +389,12 @@ impl System {
             thread::sleep(Duration::from_millis(10));
         }
         remove_control_groups(&self.state);
+        for running in self.past.drain(..).chain(running) {
+            // One that somebody still writes to would keep us waiting.
+            if running.stderr.is_finished() && running.stdout.is_finished() {
+                println!("a supervisor wrote:\n{}", running.said());
+            }
+        }
     }
 }
 

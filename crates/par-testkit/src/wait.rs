@@ -10,13 +10,21 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Panics
 /// After `limit`, with the name of what was waited for.
 #[track_caller]
-pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> T {
+    match comes_within(limit, look) {
+        Some(seen) => seen,
+        None => panic!("not within {limit:?}: {what}"),
+    }
+}
+
+/// Like [`wait_for`], for who has more to say of what did not come.
+pub fn comes_within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let give_up = Instant::now() + limit;
     loop {
-        if let Some(seen) = look() {
+        let seen = look();
+        if seen.is_some() || Instant::now() >= give_up {
             return seen;
         }
-        assert!(Instant::now() < give_up, "not within {limit:?}: {what}");
         sleep(PAUSE);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use par_testkit::{Answer, Http, PackageBuilder, System, SystemBuilder, wait_for};
+use par_testkit::{Answer, Http, PackageBuilder, System, SystemBuilder, comes_within, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -110,7 +110,10 @@ impl Scene {
             last = self.process(agent);
             wanted(&last).then(|| last.clone())
         };
-        wait_for(&format!("{agent} is {what}"), PATIENCE, look)
+        match comes_within(PATIENCE, look) {
+            Some(process) => process,
+            None => panic!("not within {PATIENCE:?}: {agent} is {what}, but {last}"),
+        }
     }
 
     #[track_caller]
