@@ -247,8 +247,8 @@ impl Serving {
             tokio::select! {
                 () = signals.next() => return End::Signal,
                 Some(upgrade) = self.upgrades.recv() => {
-                    if let Some(successor) = self.hand_over(upgrade).await {
-                        return End::HandedOver(successor);
+                    if let Some(end) = self.hand_over(upgrade, signals).await {
+                        return end;
                     }
                 }
             }
@@ -256,14 +256,33 @@ impl Serving {
     }
 
     /// `None`: it did not work, and everything goes on.
-    async fn hand_over(&mut self, upgrade: Upgrade) -> Option<Box<Successor>> {
-        let driver = self.driving.take()?;
-        let binary = &upgrade.binary;
-        match self.house.hand_over(binary, &self.public, driver).await {
+    async fn hand_over(&mut self, upgrade: Upgrade, signals: &mut Signals) -> Option<End> {
+        let words = |error: io::Error| format!("the new process did not start: {error}");
+        let mut successor = match self.house.begin_with(&upgrade.binary) {
+            Ok(successor) => successor,
+            Err(error) => {
+                upgrade.tell(Err(words(error)));
+                return None;
+            }
+        };
+        // One that hangs keeps nobody from ending us.
+        let (here, end) = tokio::select! {
+            here = successor.here() => (here.map_err(words), None),
+            () = signals.next() => (Err("the supervisor ends".to_owned()), Some(End::Signal)),
+        };
+        let driver = match here {
+            Ok(()) => self.driving.take()?,
+            Err(reason) => {
+                self.house.do_without(successor).await;
+                upgrade.tell(Err(reason));
+                return end;
+            }
+        };
+        match self.house.hand_over(successor, &self.public, driver).await {
             Handed::Over(successor) => {
                 self.house.control.elsewhere.cancel();
                 upgrade.tell(Ok(successor.child.id().unwrap_or_default()));
-                Some(successor)
+                Some(End::HandedOver(successor))
             }
             Handed::Back(driving, reason) => {
                 self.driving = Some(driving);

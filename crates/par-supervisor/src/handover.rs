@@ -99,7 +99,7 @@ pub(crate) struct Successor {
 }
 
 impl Successor {
-    /// Starts `binary` as we were started.
+    /// Starts `binary` as we were started. It has yet to say that it is there.
     pub(crate) fn start(binary: &Path) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;

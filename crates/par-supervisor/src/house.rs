@@ -75,19 +75,30 @@ impl House {
         .await
     }
 
-    /// Lets `binary` go on from here.
+    /// Starts who is to go on from here. Nothing has changed yet.
+    pub(crate) fn begin_with(&self, binary: &Path) -> io::Result<Successor> {
+        let successor = Successor::start(binary)?;
+        // Before it is waited for: when a worker ends meanwhile, it is no stray of that.
+        let pid = successor.child.id();
+        self.ground.children.borrow_mut().extend(pid);
+        Ok(successor)
+    }
+
+    /// It does not go on: nothing is left of it.
+    pub(crate) async fn do_without(&self, successor: Successor) {
+        let pid = successor.child.id();
+        successor.end().await;
+        let mut children = self.ground.children.borrow_mut();
+        children.retain(|child| Some(*child) != pid);
+    }
+
+    /// Lets a process that is there go on from here.
     pub(crate) async fn hand_over(
         &mut self,
-        binary: &Path,
+        mut successor: Successor,
         public: &TcpListener,
         driving: JoinHandle<Option<Remains>>,
     ) -> Handed {
-        let mut successor = match self.begin(binary).await {
-            Ok(successor) => successor,
-            Err(error) => {
-                return Handed::Back(driving, format!("the new process did not start: {error}"));
-            }
-        };
         self.control.hand_over().await;
         self.telling.shutdown().await;
         let Ok(Some(remains)) = driving.await else {
@@ -101,32 +112,10 @@ impl House {
             }
             Err(reason) => {
                 error!(%reason, "the new process does not serve: we go on");
-                self.end(successor).await;
+                self.do_without(successor).await;
                 Handed::Back(self.go_on(remains).await, reason)
             }
         }
-    }
-
-    /// A process that is ready to go on.
-    async fn begin(&self, binary: &Path) -> io::Result<Successor> {
-        let mut successor = Successor::start(binary)?;
-        // Before anything is waited for: it is no stray.
-        let pid = successor.child.id();
-        self.ground.children.borrow_mut().extend(pid);
-        match successor.here().await {
-            Ok(()) => Ok(successor),
-            Err(error) => {
-                self.end(successor).await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn end(&self, successor: Successor) {
-        let pid = successor.child.id();
-        successor.end().await;
-        let mut children = self.ground.children.borrow_mut();
-        children.retain(|child| Some(*child) != pid);
     }
 
     async fn let_serve(

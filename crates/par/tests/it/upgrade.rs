@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use par_testkit::wait_for;
 use serde_json::{Value, json};
@@ -95,6 +97,43 @@ fn a_binary_that_does_not_serve_changes_nothing_and_the_reason_is_told() {
         all.len() == 2 && all.iter().all(|it| it["state"] == "running")
     });
     par(&scene, &["stop", "right"]).ended_with(0);
+}
+
+#[test]
+fn one_that_hangs_keeps_nobody_from_working_nor_from_ending_the_supervisor() {
+    let mut scene = scene();
+    let started = scene.folder().join("started");
+    let text = format!(
+        "#!/bin/sh\necho $$ > {}\nexec sleep 1000\n",
+        started.display()
+    );
+    let hanging = script(scene.folder(), "hanging", &text, 0o755);
+    let asked = {
+        let (url, folder) = (scene.system.url().to_owned(), scene.folder().to_owned());
+        thread::spawn(move || {
+            let hanging = hanging.to_str().expect("plain");
+            par_in(&folder, ["--url", &url, "upgrade", "--binary", hanging], "")
+        })
+    };
+    let pid = wait_for("the new process", PATIENCE, || {
+        let said = fs::read_to_string(&started).ok()?;
+        said.trim().parse::<u32>().ok()
+    });
+    // What a worker leaves behind is ended; the new process is none of that.
+    par(&scene, &["restart", "left"]).ended_with(0);
+    par(&scene, &["rm", "right"]).ended_with(0);
+    assert_eq!(scene.call("left", &json!({ "n": 1 })).status, 200);
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    let begun = Instant::now();
+    scene.system.rest();
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+    let ran = asked.join().expect("it ends");
+    assert_ne!(ran.code, 0, "{ran:?}");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
 }
 
 #[test]
