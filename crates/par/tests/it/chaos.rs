@@ -103,7 +103,7 @@ impl Chaos {
         let from = Instant::now();
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         // It may have ended by itself since it was seen.
-        drop(kill_process(pid.expect("a process id"), Signal::KILL));
+        let _gone_already = kill_process(pid.expect("a process id"), Signal::KILL);
         self.hurts.push(Hurt {
             agent: Some(agent),
             from,

@@ -81,12 +81,21 @@ pub(crate) struct Failure {
     pub(crate) what: Wrong,
 }
 
-#[derive(Debug)]
 pub(crate) enum Wrong {
     /// Somebody else answered, or to another question. Never to be excused.
     Answer(String),
     Status(u16, String),
     Connection(String),
+}
+
+impl std::fmt::Debug for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answer(said) => write!(f, "the wrong answer: {said}"),
+            Self::Status(status, said) => write!(f, "{status}: {said}"),
+            Self::Connection(error) => write!(f, "no answer: {error}"),
+        }
+    }
 }
 
 impl Traffic {
