@@ -298,8 +298,12 @@ fn wrong_usage_is_told_with_what_to_do() {
             1,
             "no earlier release to go back to",
         ),
-        (vec!["promote", "speaker"], 1, "canary"),
-        (vec!["scale", "speaker", "0"], 1, "is not between 1 and 64"),
+        (
+            vec!["promote", "speaker"],
+            1,
+            "--canary 10` brings one beside speaker",
+        ),
+        (vec!["scale", "speaker", "0"], 2, "0 is not in 1.."),
         (
             vec!["scale", "speaker", "1000"],
             1,
@@ -312,7 +316,7 @@ fn wrong_usage_is_told_with_what_to_do() {
             2,
             "between 0.1 and 99.9",
         ),
-        (vec!["deploy", "speaker", "--replicas", "0"], 1, "replicas"),
+        (vec!["deploy", "speaker", "--replicas", "0"], 2, "replicas"),
     ] {
         let ran = par(&scene, &words);
         println!("{}: {}", words.join(" "), ran.stderr.trim());

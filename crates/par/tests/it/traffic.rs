@@ -57,6 +57,10 @@ pub(crate) struct Traffic {
 }
 
 /// Told while it goes on: a test that waits for answers would never see why there are none.
+#[expect(
+    clippy::print_stdout,
+    reason = "it is shown with the failure of its test"
+)]
 fn tell_first(failures: &[Failure]) {
     if let [first] = failures {
         println!("the first failure of a caller: {first:?}");
