@@ -127,6 +127,13 @@ impl Catalog {
         self.made.remove(&(agent.clone(), release));
     }
 
+    /// Unless it is gone meanwhile.
+    pub(crate) fn renew(&mut self, release: Release, made: Arc<Made>) {
+        if let Some(before) = self.made.get_mut(&(made.agent.clone(), release)) {
+            *before = made;
+        }
+    }
+
     pub(crate) fn get(&self, agent: &AgentId, release: Release) -> Option<&Arc<Made>> {
         self.made.get(&(agent.clone(), release))
     }

@@ -160,8 +160,8 @@ impl Daemon {
         if let Some(predecessor) = self.predecessor {
             predecessor.serving().map_err(StartError::TakeOver)?;
         }
-        notify();
         serving.house.ground.state.take_over();
+        notify();
         match serving.until_the_end(&mut signals).await {
             End::Signal => serving.end(&mut signals).await,
             End::HandedOver(successor) => serving.retire(&successor, &mut signals).await,

@@ -145,6 +145,7 @@ impl Driver {
                 beside,
                 answer,
             } => self.deploy(made, release, beside, answer),
+            Message::Remade { made, release } => self.catalog.renew(release, made),
             Message::Event(event) => self.handle(event),
             Message::Progress { replica, message } => {
                 self.told(replica).progress = Some(message);

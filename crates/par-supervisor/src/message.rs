@@ -35,6 +35,11 @@ pub(crate) enum Message {
         beside: Beside,
         answer: Answer<Release>,
     },
+    /// A release that could not be started, as it is now.
+    Remade {
+        made: Arc<Made>,
+        release: Release,
+    },
     /// Something that happened.
     Event(Event),
     /// What a starting incarnation is busy with.
@@ -146,6 +151,13 @@ impl Control {
     pub(crate) async fn kept(&self) -> Result<(), CommandError> {
         let (answer, answered) = oneshot::channel();
         self.ask(Message::Sync { answer }, answered).await
+    }
+
+    /// Before it is asked to start it once more.
+    pub(crate) async fn remade(&self, made: Made, release: Release) {
+        let made = Arc::new(made);
+        // The driver is gone only when the supervisor is ending.
+        let _driver_is_gone = self.messages.send(Message::Remade { made, release }).await;
     }
 
     /// Ends when the driver does nothing any more.

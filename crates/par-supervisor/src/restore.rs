@@ -57,6 +57,8 @@ pub(crate) fn restored(
         deployment(canary.release, replicas)
     });
     let current = kept.release(wish.current)?;
+    let usable =
+        |(release, made): &(Release, Made)| release.0 == wish.current && made.unusable.is_none();
     Some(Restored {
         desired: Desired {
             wanted: match wish.wanted {
@@ -72,7 +74,8 @@ pub(crate) fn restored(
         },
         deployment: deployment(wish.current, wish.replicas)?,
         canary,
-        proven: current.outcome == Outcome::Live,
+        // What cannot be started fails at once: to try it again would change nothing.
+        proven: current.outcome == Outcome::Live && made.iter().any(usable),
         living: living.iter().map(survivor).collect(),
         homes: wish
             .homes

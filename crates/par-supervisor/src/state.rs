@@ -50,7 +50,6 @@ impl StateFolder {
         };
         private_folder(root).map_err(failed)?;
         let root = root.canonicalize().map_err(failed)?;
-        let inherited = lock.is_some();
         let lock = match lock {
             Some(lock) => lock,
             None => lock_file(&root).map_err(failed)?,
@@ -75,8 +74,8 @@ impl StateFolder {
             root,
             run,
             lock,
-            // Until we serve, it is still the place of the one before us.
-            handed_over: Cell::new(inherited),
+            // Until we serve, it is still the place of the one before us, whose workers may be there.
+            handed_over: Cell::new(true),
         })
     }
 

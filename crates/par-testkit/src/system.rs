@@ -372,6 +372,10 @@ impl System {
     }
 
     /// After a test that has failed.
+    #[expect(
+        clippy::print_stdout,
+        reason = "it is shown with the failure, and with no other test"
+    )]
     fn end_everything(&mut self) {
         let mut running = self.running.take();
         let mut below = match &running {

@@ -14,6 +14,7 @@ use super::outcome::{StillAlive, end_of};
 use super::refusal::ApiError;
 use super::spawn::{made_from, start as start_release, started};
 use super::{Api, Shared};
+use crate::restore;
 use crate::snapshot::Known;
 
 /// Longer than any drain and grace together: a stop always ends.
@@ -54,6 +55,7 @@ pub(super) async fn start(
     Path(word): Path<String>,
 ) -> Result<Json<Spawned>, ApiError> {
     let (agent, release) = find(&api, &word)?;
+    look_again(&api, &agent, release).await;
     api.control.command(Command::Start(agent.clone())).await?;
     started(&api, agent, release, vec![]).await.map(Json)
 }
@@ -82,6 +84,7 @@ pub(super) async fn restart(
         return start_release(&api, made, Beside::Roll).await.map(Json);
     }
     let (agent, release) = find(&api, &word)?;
+    look_again(&api, &agent, release).await;
     let before = living(&api, &agent);
     api.control.command(Command::Restart(agent.clone())).await?;
     let gone = |known: &Arc<Known>| {
@@ -114,6 +117,22 @@ pub(super) async fn remove(
     api.control.command(Command::Remove(agent.clone())).await?;
     end_of(&api.control, &agent, Instant::now() + LONGEST_STOP).await?;
     Ok(Json(Done::success()))
+}
+
+/// What kept a release from being started may have been put right: who starts it again has been told how.
+async fn look_again(api: &Api, agent: &AgentId, release: Release) {
+    let snapshot = api.control.snapshot();
+    let known = snapshot.agents.get(agent);
+    if known.is_none_or(|known| known.made.unusable.is_none()) {
+        return;
+    }
+    // What cannot be read now stays as it was, with its reason.
+    if let Ok(Some(kept)) = api.control.keeper.agent(agent).await
+        && let Some(kept) = kept.release(release.0)
+    {
+        let made = restore::made(agent, kept);
+        api.control.remade(made, release).await;
+    }
 }
 
 fn living(api: &Api, agent: &AgentId) -> Vec<ReplicaId> {

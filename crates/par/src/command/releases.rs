@@ -1,10 +1,12 @@
 //! `par releases`, `par rollback`, `par promote`, `par scale`.
 
 use clap::Args;
+use http::StatusCode;
 use par_model::api::{Deployed, Done, ReleaseInfo};
 
 use super::Context;
-use crate::client::segment;
+use crate::client::{ClientError, segment};
+use crate::exit::{Exit, Problem};
 use crate::terminal::{Cell, Column, Row, Style, Table};
 
 #[derive(Args)]
@@ -144,7 +146,24 @@ impl Promote {
         let progress = context.terminal.progress();
         progress.say(format!("{}: the canary takes over", self.agent));
         let asked = context.client.post(&path);
-        show(context, &progress.during(asked).await?)
+        let promoted = progress.during(asked).await;
+        show(
+            context,
+            &promoted.map_err(|error| self.advised(context, error))?,
+        )
+    }
+}
+
+impl Promote {
+    fn advised(&self, context: &Context, error: ClientError) -> anyhow::Error {
+        match &error {
+            ClientError::Refused { status, detail } if *status == StatusCode::CONFLICT => {
+                let deploy = context.par("deploy FILE|FOLDER --canary 10");
+                let help = format!("`{deploy}` brings one beside {}", self.agent);
+                Problem::new(Exit::Failed, detail).help(help).into()
+            }
+            _ => error.into(),
+        }
     }
 }
 

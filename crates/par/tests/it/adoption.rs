@@ -189,8 +189,8 @@ fn what_nobody_adopts_within_the_grace_ends_and_leaves_nothing() {
     assert_ne!(lives(&scene), before);
     let state = scene.system.state().to_owned();
     scene.system.rest();
-    assert_eq!(sockets(&state), [PathBuf::new(); 0]);
-    assert_eq!(control_groups(&state), [PathBuf::new(); 0]);
+    assert_eq!(sockets(&state), Vec::<PathBuf>::new());
+    assert_eq!(control_groups(&state), Vec::<PathBuf>::new());
 }
 
 /// In the state folder.

@@ -33,6 +33,7 @@ fn par(scene: &Scene, words: &[&str]) -> Value {
     ran.ended_with(0).json()
 }
 
+#[expect(clippy::print_stdout, reason = "the figures of a run")]
 fn tell(what: &str, tally: &Tally, took: Duration) {
     let rate = tally.calls as f64 / took.as_secs_f64();
     let (calls, streams, slowest) = (tally.calls, tally.streams, tally.slowest);

@@ -57,6 +57,10 @@ pub(crate) struct Traffic {
 }
 
 /// Told while it goes on: a test that waits for answers would never see why there are none.
+#[expect(
+    clippy::print_stdout,
+    reason = "it is shown with the failure of its test"
+)]
 fn tell_first(failures: &[Failure]) {
     if let [first] = failures {
         println!("the first failure of a caller: {first:?}");
@@ -81,12 +85,21 @@ pub(crate) struct Failure {
     pub(crate) what: Wrong,
 }
 
-#[derive(Debug)]
 pub(crate) enum Wrong {
     /// Somebody else answered, or to another question. Never to be excused.
     Answer(String),
     Status(u16, String),
     Connection(String),
+}
+
+impl std::fmt::Debug for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answer(said) => write!(f, "the wrong answer: {said}"),
+            Self::Status(status, said) => write!(f, "{status}: {said}"),
+            Self::Connection(error) => write!(f, "no answer: {error}"),
+        }
+    }
 }
 
 impl Traffic {
