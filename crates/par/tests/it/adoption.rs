@@ -88,6 +88,10 @@ fn workers_of_a_dead_supervisor_serve_on_and_the_next_one_goes_on_with_them() {
         let all = process["instances"].as_array().expect("a list");
         all.len() == 2 && all.iter().all(|it| it["state"] == "running")
     });
+    kill(scene.pid("teller", "agent_pid"));
+    scene.wait_for_process("teller", "back", |process| {
+        process["state"] == "running" && process["restart_count"] == 1
+    });
     backend::run(&scene, "kept", "x = 41");
     let before = lives(&scene);
     let (pair, slow) = (own_port(&scene, "pair"), own_port(&scene, "slow"));
@@ -104,7 +108,9 @@ fn workers_of_a_dead_supervisor_serve_on_and_the_next_one_goes_on_with_them() {
     stream.chunk();
 
     scene.system.crash();
-    let answer = pair.post("/invoke", &json!({ "n": 3 })).expect("an answer");
+    let answer = pair
+        .post("/invoke", &json!({ "n": 3, "rest": 0.01 }))
+        .expect("an answer");
     assert_eq!(answer.json()["me"], "pair");
     assert_eq!(pair.get("/health").expect("an answer").status, 200);
     let crashed = Instant::now();
@@ -124,6 +130,7 @@ fn workers_of_a_dead_supervisor_serve_on_and_the_next_one_goes_on_with_them() {
     }
     assert_eq!(events, 40);
     // What they wrote meanwhile has not got lost, and what they are told is heard.
+    scene.wait_for_log("pair", "resting");
     scene
         .http()
         .post("/supervisor/stop/slow", &json!({}))
@@ -348,4 +355,92 @@ fn look_for(words: &str, folder: &Path, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+}
+
+fn deploy(scene: &Scene, words: &[&str]) {
+    let all = ["--url", scene.system.url(), "deploy", "speaker"];
+    par_in(scene.folder(), all.iter().chain(words), "").ended_with(0);
+}
+
+#[test]
+fn a_canary_goes_on_with_the_next_supervisor_and_can_be_promoted_there() {
+    let mut scene = lasting(60.0);
+    scene.serve(&speaker("speaker"), &json!({}));
+    speaker("speaker").folder(scene.folder()).expect("written");
+    deploy(&scene, &["--env", "RELEASE=2", "--canary", "50"]);
+    let before = lives(&scene);
+    scene.system.crash();
+    scene.system.again();
+    assert_eq!(lives(&scene), before);
+    let canary = scene.process("speaker")["canary"].clone();
+    assert_eq!(canary["percent"], 50.0, "{canary}");
+    let mut heard = BTreeMap::new();
+    wait_for("both releases answer", PATIENCE, || {
+        let answer = scene.call("speaker", &json!({ "n": 1 }));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let release = answer.json()["release"].to_string();
+        *heard.entry(release).or_insert(0) += 1;
+        (heard.len() == 2).then_some(())
+    });
+    let url = scene.system.url().to_owned();
+    par_in(scene.folder(), ["--url", &url, "promote", "speaker"], "").ended_with(0);
+    let answer = scene.call("speaker", &json!({ "n": 1 })).json();
+    assert_eq!(answer["release"], "2");
+    scene.system.crash();
+    scene.system.again();
+    scene.wait_for_process("speaker", "one of release 2", |process| {
+        let all = process["instances"].as_array().expect("a list");
+        all.len() == 1 && all[0]["release"] == 2 && all[0]["state"] == "running"
+    });
+}
+
+#[test]
+fn a_release_that_was_coming_in_when_the_supervisor_died_does_not_come_and_the_old_one_serves_on() {
+    let mut scene = lasting(60.0);
+    scene.serve(&speaker("speaker"), &json!({}));
+    let before = lives(&scene);
+    let slow = par_testkit::PackageBuilder::new("speaker");
+    let slow = slow.main("import time\ntime.sleep(600)\ndef handler(body):\n    return body\n");
+    slow.folder(scene.folder()).expect("written");
+    deploy(&scene, &["--no-wait"]);
+    let process = scene.wait_for_process("speaker", "rolling", |process| {
+        let all = process["instances"].as_array().expect("a list");
+        all.iter()
+            .any(|it| it["release"] == 2 && it["pid"].is_u64())
+    });
+    let all = process["instances"].as_array().expect("a list").iter();
+    let coming = all
+        .filter(|it| it["release"] == 2)
+        .find_map(|it| it["pid"].as_u64());
+    let coming = coming
+        .and_then(|pid| u32::try_from(pid).ok())
+        .expect("a process id");
+    scene.system.crash();
+    assert_eq!(own_port_of(&before), Some(200));
+    scene.system.again();
+    assert_eq!(lives(&scene), before);
+    assert!(!is_alive(coming), "it was not ready to be adopted");
+    assert_eq!(scene.call("speaker", &json!({ "n": 1 })).status, 200);
+    let releases = scene.http().get("/supervisor/agents/speaker/releases");
+    let releases = releases.expect("an answer").json();
+    let expected = ("failed", "the supervisor ended before it took the calls");
+    let said = (
+        releases[0]["outcome"].as_str(),
+        releases[0]["reason"].as_str(),
+    );
+    assert_eq!(said, (Some(expected.0), Some(expected.1)), "{releases}");
+    assert_eq!(releases[1]["current"], true, "{releases}");
+    // The next one is another.
+    speaker("speaker").folder(scene.folder()).expect("written");
+    deploy(&scene, &["--env", "RELEASE=3"]);
+    let answer = scene.call("speaker", &json!({ "n": 1 })).json();
+    assert_eq!(answer["release"], "3");
+    assert_eq!(scene.process("speaker")["release"], 3);
+}
+
+/// What the only agent answers at its own port.
+fn own_port_of(lives: &BTreeMap<String, Value>) -> Option<u16> {
+    let port = lives.values().next()?[0][3].as_u64()?;
+    let direct = Http::new(&format!("http://127.0.0.1:{port}"));
+    Some(direct.post("/invoke", &json!({ "n": 1 })).ok()?.status)
 }

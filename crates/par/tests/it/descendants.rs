@@ -166,5 +166,6 @@ fn a_supervisor_that_is_killed_leaves_no_descendant_and_a_new_one_takes_its_stat
     wait_until_gone(&pids);
 
     let again = Scene::with(|builder| builder.state(state.path()));
-    parent(&again, "one");
+    again.wait_until("one", "running");
+    children(&again, "one");
 }

@@ -173,7 +173,7 @@ fn lines_outlive_the_supervisor_and_go_with_their_agent() {
     assert_eq!(messages(&told), ["in the first life"]);
     let kept = before.iter().find(|line| line["id"] == told[0]["id"]);
     assert_eq!(kept, Some(&told[0]), "the line is as it was");
-    speaks(&scene, "speaks");
+    scene.wait_until("speaks", "running");
     say(&scene, "speaks", "in the second life");
     let told = get(&scene, "process_id=speaks&grep=life");
     assert_eq!(messages(&told), ["in the first life", "in the second life"]);
@@ -396,8 +396,8 @@ fn two_agents_are_followed_through_a_new_supervisor_without_loss_and_without_rep
     let Scene { system, .. } = scene;
     system.stop();
     let scene = start();
-    speaks(&scene, "speaks");
-    speaks(&scene, "other");
+    scene.wait_until("speaks", "running");
+    scene.wait_until("other", "running");
     for n in 2..6 {
         let agent = if n % 2 == 0 { "speaks" } else { "other" };
         say(&scene, agent, &format!("said {n}"));
