@@ -92,6 +92,11 @@ impl Backend {
         self.sessions.adopt(sessions);
     }
 
+    /// A session that its replica says it has.
+    pub fn has_session_named(&self, name: &str) {
+        self.keep(SessionKey::of(name.as_bytes()));
+    }
+
     /// The path under which callers reach the agent.
     pub(crate) fn prefix(&self) -> &HeaderValue {
         &self.prefix

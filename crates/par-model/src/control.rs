@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::limits::{Grouping, How, Limit, Limits, amount};
 use crate::log::LogLine;
-use crate::{AgentId, ReplicaId, SessionLimits};
+use crate::{AgentId, ReplicaId, SessionId, SessionLimits};
 
 /// The longest line on the control socket. A worker cuts what it says to fit.
 pub const MAX_LINE: usize = 1 << 20;
@@ -172,7 +172,7 @@ pub enum Report {
 }
 
 /// What a worker that outlived a supervisor is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resumed {
     /// The agent's process, if it answers.
     pub agent_pid: Option<u32>,
@@ -184,6 +184,9 @@ pub struct Resumed {
     pub served_ms: u64,
     /// [`WorkerSpec::restarts`]
     pub restarts: u32,
+    /// Those that it has now.
+    #[serde(default)]
+    pub session_ids: Vec<SessionId>,
 }
 
 /// The first words of a supervisor that adopts a worker.

@@ -23,6 +23,8 @@ pub struct Usage {
     pub state: &'static str,
     /// Of the machine, in bytes.
     pub memory_total: u64,
+    /// Seconds since the root process was started.
+    pub age: f64,
 }
 
 /// What `root` and all below it use, by a [`crate::process_table`]; absent when the process is gone.
@@ -80,7 +82,14 @@ fn single(pid: u32) -> Option<Usage> {
         io: io(pid),
         state: state_name(fields.first().copied().unwrap_or_default()),
         memory_total: 0,
+        age: (seconds_since_boot() - field(22)? as f64 / ticks).max(0.0),
     })
+}
+
+fn seconds_since_boot() -> f64 {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let first = uptime.split_ascii_whitespace().next();
+    first.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
 /// Bytes read from and written to disks.

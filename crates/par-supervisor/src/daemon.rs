@@ -158,7 +158,10 @@ impl Daemon {
         let mut serving = Serving::open(self.settings, self.public, state, &announcement).await?;
         announce(&announcement);
         if let Some(predecessor) = self.predecessor {
-            predecessor.serving().map_err(StartError::TakeOver)?;
+            // That one may have been killed meanwhile: all that it had is here.
+            if let Err(error) = predecessor.serving() {
+                warn!(%error, "the supervisor before us has gone early");
+            }
         }
         serving.house.ground.state.take_over();
         notify();
@@ -352,6 +355,8 @@ impl Serving {
 
     /// Finishes what was begun here.
     async fn retire(self, successor: &Successor, signals: &mut Signals) {
+        // Whoever asks for another upgrade here is told at once.
+        drop(self.upgrades);
         let patience = self.house.settings.upgrade_drain_timeout;
         let pid = successor.child.id();
         info!(

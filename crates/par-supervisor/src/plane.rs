@@ -151,6 +151,8 @@ impl Driver {
             let release = Release(found.kept.release);
             let made = self.catalog.get(agent, release);
             let made = Arc::clone(made.expect("those of other releases were ended"));
+            self.publisher
+                .has_sessions(replica, &found.resumed.session_ids);
             self.publisher.told(replica).agent_pid = found.resumed.agent_pid;
             let (quiet, any) = (found.resumed.quiet, found.resumed.sessions);
             let place = Place {

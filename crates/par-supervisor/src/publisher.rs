@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use par_gateway::{Backend, Bell, RouteTable, Targets};
 use par_lifecycle::{AgentStatus, Fleet, Route};
-use par_model::{AgentId, ReplicaId};
+use par_model::{AgentId, ReplicaId, SessionId};
 use tokio::sync::watch;
 
 use crate::catalog::Catalog;
@@ -43,6 +43,15 @@ impl Publisher {
         let backends = self.backends.entry(replica);
         // One that is routed to already counts its calls.
         backends.or_insert_with(|| Backend::new(agent, replica, socket));
+    }
+
+    /// Calls of these sessions go there, whichever other replicas there are.
+    pub(crate) fn has_sessions(&self, replica: ReplicaId, sessions: &[SessionId]) {
+        if let Some(backend) = self.backends.get(&replica) {
+            for session in sessions {
+                backend.has_session_named(session.as_str());
+            }
+        }
     }
 
     pub(crate) fn told(&mut self, replica: ReplicaId) -> &mut Told {

@@ -21,6 +21,8 @@ pub fn init(usual: LevelFilter) {
         .with_env_filter(filter)
         .with_ansi(colours)
         .with_target(false)
+        // Else it would say on a closed standard error that standard error is closed, and panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .try_init();
     if installed.is_err() {

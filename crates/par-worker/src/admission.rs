@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use par_model::CallError;
 use par_model::control::CallLimits;
+use par_model::{CallError, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::idle::{Active, Held, Idle};
@@ -137,8 +137,8 @@ impl Admission {
     }
 
     /// A session begins.
-    pub(crate) fn session(&self) -> Held {
-        self.idle.begin_session()
+    pub(crate) fn session(&self, id: SessionId) -> Held {
+        self.idle.begin_session(id)
     }
 
     /// Memory for a body, none yet.

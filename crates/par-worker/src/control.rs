@@ -175,7 +175,7 @@ impl Told {
         let served = self.ready_at.map_or(Duration::ZERO, |at| at.elapsed());
         Resumed {
             served_ms: u64::try_from(served.as_millis()).unwrap_or(u64::MAX),
-            ..self.resumed
+            ..self.resumed.clone()
         }
     }
 }
@@ -222,6 +222,7 @@ impl Conversation {
     async fn resume(&self, link: &mut Link) -> io::Result<()> {
         let mut line = vec![];
         let mut resumed = self.told.now();
+        resumed.session_ids = self.idle.session_ids();
         resumed.ending |= *self.ending.borrow() != Ending::No;
         put(&mut line, &Report::Resumed(resumed));
         if let Some(limits) = &self.told.limits {

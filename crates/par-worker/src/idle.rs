@@ -1,10 +1,12 @@
 //! Whether anybody calls the agent, and the freezing of one that nobody calls.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use par_model::SessionId;
 use par_model::control::Report;
 use par_model::log::Level;
 use tokio::sync::Notify;
@@ -47,7 +49,8 @@ pub(crate) struct Idle {
     /// Calls, streams and runs of sessions, those that wait included.
     active: Cell<usize>,
     /// Execution sessions: they are state that people come back for.
-    sessions: Cell<usize>,
+    /// By id: one that ends may have its name again meanwhile.
+    sessions: RefCell<BTreeMap<SessionId, usize>>,
     /// It was said that nobody calls.
     quiet: Cell<bool>,
     frozen: Cell<bool>,
@@ -59,7 +62,10 @@ pub(crate) struct Idle {
 pub(crate) struct Active(Rc<Idle>);
 
 /// There is a session, until this is dropped.
-pub(crate) struct Held(Rc<Idle>);
+pub(crate) struct Held {
+    idle: Rc<Idle>,
+    id: SessionId,
+}
 
 impl Idle {
     pub(crate) fn new(timeout: Option<Duration>, reporter: Reporter) -> Rc<Self> {
@@ -67,7 +73,7 @@ impl Idle {
             timeout,
             reporter,
             active: Cell::new(0),
-            sessions: Cell::new(0),
+            sessions: RefCell::default(),
             quiet: Cell::new(false),
             frozen: Cell::new(false),
             freezer: RefCell::default(),
@@ -93,11 +99,18 @@ impl Idle {
         Active(Rc::clone(self))
     }
 
-    pub(crate) fn begin_session(self: &Rc<Self>) -> Held {
-        if self.sessions.replace(self.sessions.get() + 1) == 0 {
+    pub(crate) fn begin_session(self: &Rc<Self>, id: SessionId) -> Held {
+        let mut sessions = self.sessions.borrow_mut();
+        if sessions.is_empty() {
             self.reporter.state(Report::Sessions { any: true });
         }
-        Held(Rc::clone(self))
+        *sessions.entry(id.clone()).or_default() += 1;
+        let idle = Rc::clone(self);
+        Held { idle, id }
+    }
+
+    pub(crate) fn session_ids(&self) -> Vec<SessionId> {
+        self.sessions.borrow().keys().cloned().collect()
     }
 
     /// Unless somebody calls meanwhile.
@@ -162,7 +175,9 @@ impl Idle {
     }
 
     fn is_silent(&self) -> bool {
-        self.active.get() == 0 && self.sessions.get() == 0 && self.freezer.borrow().is_some()
+        self.active.get() == 0
+            && self.sessions.borrow().is_empty()
+            && self.freezer.borrow().is_some()
     }
 }
 
@@ -177,10 +192,16 @@ impl Drop for Active {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.sessions.set(self.0.sessions.get() - 1);
-        if self.0.sessions.get() == 0 {
-            self.0.reporter.state(Report::Sessions { any: false });
-            self.0.changed.notify_one();
+        let mut sessions = self.idle.sessions.borrow_mut();
+        if let Some(count) = sessions.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                sessions.remove(&self.id);
+            }
+        }
+        if sessions.is_empty() {
+            self.idle.reporter.state(Report::Sessions { any: false });
+            self.idle.changed.notify_one();
         }
     }
 }
@@ -280,8 +301,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_agent_with_a_session_is_never_quiet() {
         let (idle, mut reports, _ice) = idle();
-        let session = idle.begin_session();
-        let second = idle.begin_session();
+        let id = |name: &str| name.parse().expect("a valid id");
+        let session = idle.begin_session(id("one"));
+        let second = idle.begin_session(id("two"));
         pass(&idle, Duration::from_secs(60)).await;
         assert!(matches!(
             reports.try_next(),

@@ -62,9 +62,7 @@ fn describe(snapshot: &Snapshot) -> SupervisorStatus {
     let give_up = now + LONGEST_COUNT;
     let processes = snapshot.agents.iter().map(|(agent, known)| {
         let mut status = known.to_api(agent, now);
-        status.resources = status
-            .pid
-            .and_then(|pid| resources(&table, pid, status.uptime));
+        status.resources = status.pid.and_then(|pid| resources(&table, pid));
         if let Some(resources) = &mut status.resources {
             let memory = &mut resources.memory;
             let limits = known.limits();
@@ -84,7 +82,7 @@ fn describe(snapshot: &Snapshot) -> SupervisorStatus {
     }
 }
 
-fn resources(table: &[ProcessEntry], pid: u32, uptime: Option<f64>) -> Option<Resources> {
+fn resources(table: &[ProcessEntry], pid: u32) -> Option<Resources> {
     let usage: Usage = par_sandbox::usage(table, pid)?;
     let cpu_time = usage.user_time + usage.system_time;
     let percent = |part: f64, whole: f64| {
@@ -106,7 +104,7 @@ fn resources(table: &[ProcessEntry], pid: u32, uptime: Option<f64>) -> Option<Re
             percent: percent(usage.rss_bytes as f64, usage.memory_total as f64),
         },
         cpu: Cpu {
-            percent: percent(cpu_time, uptime.unwrap_or_default()),
+            percent: percent(cpu_time, usage.age),
             user_time: usage.user_time,
             system_time: usage.system_time,
         },

@@ -257,7 +257,7 @@ impl Sessions {
         if let Some(session) = goes {
             self.tasks.spawn_local(end(session));
         }
-        let held = Some(self.admission.session());
+        let held = Some(self.admission.session(id.clone()));
         let make = |key| Rc::new(Session::new(Some(key), tier, ended, held));
         Ok(table.insert(id, Instant::now(), make))
     }

@@ -63,11 +63,11 @@ pub(crate) struct Deploy {
     replicas: Option<u32>,
 
     /// Freeze the agent when nobody has called it for so long
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = finite)]
     idle_timeout: Option<f64>,
 
     /// Stop it when it has been frozen for so long; the next call starts it [default: 600]
-    #[arg(long, value_name = "SECONDS", requires = "idle_timeout")]
+    #[arg(long, value_name = "SECONDS", value_parser = finite, requires = "idle_timeout")]
     idle_stop: Option<f64>,
 
     /// What to do when the agent ends by itself
@@ -75,11 +75,11 @@ pub(crate) struct Deploy {
     restart: Option<Restart>,
 
     /// Seconds between two probes whether the agent still answers; 0 for none [default: 10]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = finite)]
     liveness_interval: Option<f64>,
 
     /// Seconds that an answer may take before the agent is ended as one that hangs; 0 for ever [default: 30]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = finite)]
     liveness_deadline: Option<f64>,
 
     /// A path of the agent's own that has to answer 2xx, too
@@ -91,6 +91,15 @@ pub(crate) struct Deploy {
     /// Return once the package is accepted, not when the agent answers
     #[arg(long)]
     no_wait: bool,
+}
+
+/// JSON has no other numbers, and nobody waits for them.
+fn finite(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    number
+        .is_finite()
+        .then_some(number)
+        .ok_or_else(|| "not a finite number".to_owned())
 }
 
 /// `10` or `10%`
@@ -110,7 +119,7 @@ struct LimitFlags {
     memory: Option<u64>,
 
     /// Processors' worth of time, such as 1.5
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = finite)]
     cpu: Option<f64>,
 
     /// Processes and threads
