@@ -19,10 +19,11 @@ use super::workshop::Workshop;
 
 const AGENT: &str = "mortal";
 /// Its answer tells one incarnation from the next.
-const SOURCE: &str = "import os\n\n\ndef invoke(body):\n    return {\"pid\": os.getpid()}\n";
+pub(super) const SOURCE: &str =
+    "import os\n\n\ndef invoke(body):\n    return {\"pid\": os.getpid()}\n";
 /// Longer than the supervisor needs to forget the last crash.
-const STABLE: Duration = Duration::from_millis(300);
-const TIME_TO_RETURN: Duration = Duration::from_secs(30);
+pub(super) const STABLE: Duration = Duration::from_millis(300);
+pub(super) const TIME_TO_RETURN: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
 pub(crate) struct Restarts {
@@ -72,7 +73,10 @@ async fn kill(
 }
 
 /// `None` when the call is refused.
-async fn pid_that_answers(address: SocketAddr, call: &[u8]) -> anyhow::Result<Option<u32>> {
+pub(super) async fn pid_that_answers(
+    address: SocketAddr,
+    call: &[u8],
+) -> anyhow::Result<Option<u32>> {
     let answer = ask(address, call).await?;
     let body: Value = serde_json::from_slice(&answer.body)?;
     let pid = body["pid"].as_u64().filter(|_| answer.status == 200);
