@@ -21,8 +21,8 @@ use crate::bench::workshop::Workshop;
 pub(super) const AGENTS: usize = 200;
 const AT_A_TIME: usize = 8;
 const EXAMPLE: &str = "hello";
-/// Until an agent is frozen, and from then on until it is stopped.
-const IDLE_SECONDS: f64 = 0.5;
+/// Until an agent is frozen, and from then on until it is stopped: longer than it takes to start beside others.
+const IDLE_SECONDS: f64 = 3.0;
 const TIME_TO_SLEEP: Duration = Duration::from_secs(60);
 /// What was begun while they fell asleep is over by then.
 const REST: Duration = Duration::from_secs(2);
