@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::traffic::{AGENT, Right, SOURCE, SURFACE, Tally, Traffic};
+use super::traffic::{AGENTS, Right, SOURCE, SURFACE, Tally, Traffic};
 use crate::bench::extent::Extent;
 use crate::bench::peers::supervisor::Supervisor;
+use crate::bench::process::end_of;
 use crate::bench::progress;
 use crate::bench::statistics::{Spread, percentile, sorted};
 use crate::bench::workshop::Workshop;
@@ -18,6 +19,8 @@ use crate::bench::workshop::Workshop;
 const LEAD: Duration = Duration::from_secs(1);
 /// After each change.
 const REST: Duration = Duration::from_millis(300);
+/// For a replica whose streams have come to their end.
+const TIME_TO_END: Duration = Duration::from_secs(30);
 /// Of what went wrong, so much is told in words.
 const TOLD: usize = 3;
 
@@ -60,7 +63,9 @@ pub(super) async fn measure(workshop: &Workshop, extent: &Extent) -> anyhow::Res
         releases.push(workshop.package_with(SURFACE, &source).await?);
     }
     let mut supervisor = workshop.supervisor().await?;
-    supervisor.deploy(AGENT, &releases[0]).await?;
+    for agent in AGENTS {
+        supervisor.deploy(agent, &releases[0]).await?;
+    }
     let mut changes = vec![];
     for kind in [Kind::Nothing, Kind::Release, Kind::Scale, Kind::Upgrade] {
         progress(&format!("under load: {}", kind.words()))?;
@@ -71,8 +76,8 @@ pub(super) async fn measure(workshop: &Workshop, extent: &Extent) -> anyhow::Res
             let begun = Instant::now();
             match kind {
                 Kind::Nothing => sleep(LEAD).await,
-                Kind::Release => roll(&supervisor, release).await?,
-                Kind::Scale => scale(&supervisor).await?,
+                Kind::Release => roll_all(&supervisor, release).await?,
+                Kind::Scale => scale_all(&supervisor).await?,
                 Kind::Upgrade => supervisor.upgrade(&workshop.par).await?,
             }
             spans.push(begun..Instant::now());
@@ -84,31 +89,55 @@ pub(super) async fn measure(workshop: &Workshop, extent: &Extent) -> anyhow::Res
     Ok(changes)
 }
 
-async fn roll(supervisor: &Supervisor, package: &[u8]) -> anyhow::Result<()> {
-    supervisor.deploy(AGENT, package).await?;
-    are_running(supervisor, 1).await
-}
-
-/// 1 → 3 → 1
-async fn scale(supervisor: &Supervisor) -> anyhow::Result<()> {
-    for replicas in [3, 1] {
-        let path = format!("/supervisor/agents/{AGENT}/scale");
-        let asked = json!({ "replicas": replicas });
-        supervisor.post(&path, &asked).await?;
-        are_running(supervisor, replicas).await?;
+async fn roll_all(supervisor: &Supervisor, package: &[u8]) -> anyhow::Result<()> {
+    for agent in AGENTS {
+        let before = workers(supervisor, agent).await?;
+        supervisor.deploy(agent, package).await?;
+        settle(supervisor, agent, 1, &before).await?;
     }
     Ok(())
 }
 
-/// So many, and no others are there any more.
-async fn are_running(supervisor: &Supervisor, replicas: usize) -> anyhow::Result<()> {
-    let wanted = |process: &Value| {
+/// 1 → 3 → 1
+async fn scale_all(supervisor: &Supervisor) -> anyhow::Result<()> {
+    for agent in AGENTS {
+        for replicas in [3, 1] {
+            let before = workers(supervisor, agent).await?;
+            let path = format!("/supervisor/agents/{agent}/scale");
+            let asked = json!({ "replicas": replicas });
+            supervisor.post(&path, &asked).await?;
+            settle(supervisor, agent, replicas, &before).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until so many replicas run, and those of `before` that are none of them have ended.
+async fn settle(
+    supervisor: &Supervisor,
+    agent: &str,
+    replicas: usize,
+    before: &[u32],
+) -> anyhow::Result<()> {
+    let are_running = |process: &Value| {
         let all = process["instances"].as_array();
         all.is_some_and(|all| {
             all.len() == replicas && all.iter().all(|it| it["state"] == "running")
         })
     };
-    supervisor.wait_for(AGENT, wanted).await
+    supervisor.wait_for(agent, are_running).await?;
+    let after = workers(supervisor, agent).await?;
+    for pid in before.iter().filter(|pid| !after.contains(pid)) {
+        end_of(*pid, TIME_TO_END).await?;
+    }
+    Ok(())
+}
+
+async fn workers(supervisor: &Supervisor, agent: &str) -> anyhow::Result<Vec<u32>> {
+    let process = supervisor.process(agent).await?;
+    let replicas = process["instances"].as_array().into_iter().flatten();
+    let pids = replicas.filter_map(|replica| replica["pid"].as_u64());
+    Ok(pids.map(u32::try_from).collect::<Result<_, _>>()?)
 }
 
 impl Kind {

@@ -32,12 +32,7 @@ fn times(lifecycle: &Lifecycle) -> Table {
         "start after kill -9 of the supervisor to answers of all {} agents",
         succession::AGENTS
     );
-    let many = |what: &str| {
-        format!(
-            "start of the supervisor, {} agents known{what}",
-            asleep.agents
-        )
-    };
+    let many = format!("start of the supervisor, {} agents known", asleep.agents);
     Table {
         title: "Times of life",
         cells: Align::Right,
@@ -62,9 +57,9 @@ fn times(lifecycle: &Lifecycle) -> Table {
             row(&succession, &lifecycle.succession),
             row("start of the supervisor, empty state folder", &starts.first),
             row("start of the supervisor, known state folder", &starts.again),
-            row(&many(""), &asleep.starts),
+            row(&many, &asleep.starts),
             row(
-                &many(" …, to the first answer of the last"),
+                "… to the first answer of one of them",
                 &asleep.first_answers,
             ),
             row(

@@ -13,6 +13,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::bench::answer::{Answer, post_json, post_json_for_events};
 use crate::bench::connection::{Connection, ask};
+use crate::bench::peers::supervisor::invoke_path;
 
 /// Each with a connection of its own; a thousand calls a second, all together.
 const CALLERS: u32 = 100;
@@ -23,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Before somebody whose stream broke asks for another one.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) const AGENT: &str = "busy";
+/// Two, who share it all: one works on no more than 64 calls at a time, streams included.
+pub(super) const AGENTS: [&str; 2] = ["left", "right"];
 pub(super) const SURFACE: &str =
     "entrypoint: src.main:invoke\nexports:\n  - name: ticks\n    handler: src.main:ticks";
 /// A stream takes two seconds.
@@ -60,10 +62,13 @@ pub(super) struct Right {
 impl Traffic {
     pub(super) async fn begin(address: SocketAddr) -> anyhow::Result<Self> {
         let ends = Rc::new(Cell::new(false));
-        let stream = Rc::new(Stream::prove(address).await?);
+        let mut streams = vec![];
+        for agent in AGENTS {
+            streams.push(Rc::new(Stream::prove(address, agent).await?));
+        }
         let (mut callers, mut listeners) = (JoinSet::new(), JoinSet::new());
-        for _ in 0..LISTENERS {
-            let (stream, ends) = (Rc::clone(&stream), Rc::clone(&ends));
+        for stream in streams.iter().cycle().take(LISTENERS) {
+            let (stream, ends) = (Rc::clone(stream), Rc::clone(&ends));
             listeners.spawn_local(async move { stream.listen(&ends).await });
         }
         for number in 0..CALLERS {
@@ -143,15 +148,16 @@ impl Caller {
         tally
     }
 
-    /// No two calls are the same, so that nobody gets another's answer unseen.
+    /// Now this agent, now that. No two calls are the same, so that nobody gets another's answer unseen.
     async fn ask(&mut self, count: u32) -> anyhow::Result<()> {
-        let body = json!({ "x": format!("{} of {}", count, self.number) });
+        let agent = AGENTS[(self.number + count) as usize % AGENTS.len()];
+        let body = json!({ "x": format!("{count} of {}", self.number) });
         let mut connection = match self.connection.take() {
             // Who closes a connection on which nothing was asked breaks no promise.
             Some(connection) if connection.is_open() => connection,
             _ => Connection::open(self.address).await?,
         };
-        let call = post_json(&format!("/agents/{AGENT}/invoke"), &body);
+        let call = post_json(&invoke_path(agent), &body);
         let answer = connection.exchange(&call).await?;
         if answer.goes_on {
             self.connection = Some(connection);
@@ -170,8 +176,8 @@ struct Stream {
 }
 
 impl Stream {
-    async fn prove(address: SocketAddr) -> anyhow::Result<Self> {
-        let path = format!("/agents/{AGENT}/exports/ticks");
+    async fn prove(address: SocketAddr, agent: &str) -> anyhow::Result<Self> {
+        let path = format!("/agents/{agent}/exports/ticks");
         let request = post_json_for_events(&path, &json!({}));
         let answer = ask(address, &request).await?;
         is_right(&answer, |events| {
