@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::traffic::{AGENTS, Right, SOURCE, SURFACE, Tally, Traffic};
+use super::traffic::{AGENTS, Right, SOURCE, STREAM, SURFACE, Tally, Traffic};
 use crate::bench::extent::Extent;
 use crate::bench::peers::supervisor::Supervisor;
 use crate::bench::process::end_of;
@@ -107,6 +107,8 @@ async fn scale_all(supervisor: &Supervisor) -> anyhow::Result<()> {
             let asked = json!({ "replicas": replicas });
             supervisor.post(&path, &asked).await?;
             settle(supervisor, agent, replicas, &before).await?;
+            // Streams that begin meanwhile are for all replicas.
+            sleep(STREAM).await;
         }
     }
     Ok(())

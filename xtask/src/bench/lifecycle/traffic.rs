@@ -28,7 +28,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) const AGENTS: [&str; 2] = ["left", "right"];
 pub(super) const SURFACE: &str =
     "entrypoint: src.main:invoke\nexports:\n  - name: ticks\n    handler: src.main:ticks";
-/// A stream takes two seconds.
+/// How long a stream takes.
+pub(super) const STREAM: Duration = Duration::from_secs(2);
 pub(super) const SOURCE: &str = r#"
 import asyncio
 
