@@ -34,9 +34,9 @@ pub(crate) struct Restarts {
 pub(crate) async fn measure(workshop: &Workshop, extent: &Extent) -> anyhow::Result<Restarts> {
     progress("kill -9 to the next answer")?;
     let supervisor = workshop.supervisor().await?;
-    supervisor
-        .deploy(AGENT, &workshop.package(SOURCE).await?)
-        .await?;
+    let package = workshop.package(SOURCE).await?;
+    let patient = json!({ "max_restarts_in_period": 1000 });
+    supervisor.deploy_with(AGENT, &package, patient).await?;
     let (mut of_agent, mut of_worker) = (vec![], vec![]);
     for _ in 0..extent.kills {
         of_agent.push(kill(&supervisor, |status| status.agent_pid).await?);
