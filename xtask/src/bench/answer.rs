@@ -7,11 +7,18 @@ use serde_json::Value;
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
+    /// Whether the connection takes another request.
+    pub(crate) goes_on: bool,
 }
 
 pub(crate) fn post(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+    post_with("", path, content_type, body)
+}
+
+/// `header`: a whole line, or nothing.
+fn post_with(header: &str, path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()
@@ -19,6 +26,12 @@ pub(crate) fn post(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
 
 pub(crate) fn post_json(path: &str, body: &Value) -> Vec<u8> {
     post(path, "application/json", body.to_string().as_bytes())
+}
+
+/// Asks for server-sent events.
+pub(crate) fn post_json_for_events(path: &str, body: &Value) -> Vec<u8> {
+    let (header, body) = ("Accept: text/event-stream\r\n", body.to_string());
+    post_with(header, path, "application/json", body.as_bytes())
 }
 
 pub(crate) fn bare(method: &str, path: &str) -> Vec<u8> {
@@ -32,12 +45,17 @@ pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
     };
     let (head, rest) = (&bytes[..end], &bytes[end + 4..]);
     let status = status(head).context("the answer begins with no HTTP/1.1 status")?;
+    let goes_on = !says_close(head);
     let body = match framing(head)? {
         Framing::Length(length) if rest.len() > length => bail!("more came than was announced"),
         Framing::Length(length) => (rest.len() == length).then(|| rest.to_vec()),
         Framing::Chunked => chunks(rest)?,
     };
-    Ok(body.map(|body| Answer { status, body }))
+    Ok(body.map(|body| Answer {
+        status,
+        body,
+        goes_on,
+    }))
 }
 
 enum Framing {
@@ -46,11 +64,7 @@ enum Framing {
 }
 
 fn framing(head: &[u8]) -> anyhow::Result<Framing> {
-    for line in head.split(|byte| *byte == b'\n').skip(1) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            continue;
-        };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    for (name, value) in headers(head) {
         if name.eq_ignore_ascii_case(b"content-length") {
             return Ok(Framing::Length(std::str::from_utf8(value)?.parse()?));
         }
@@ -59,6 +73,21 @@ fn framing(head: &[u8]) -> anyhow::Result<Framing> {
         }
     }
     bail!("the answer says neither its length nor that it is chunked")
+}
+
+fn says_close(head: &[u8]) -> bool {
+    headers(head).any(|(name, value)| {
+        name.eq_ignore_ascii_case(b"connection") && value.eq_ignore_ascii_case(b"close")
+    })
+}
+
+/// Names and values.
+fn headers(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = head.split(|byte| *byte == b'\n').skip(1);
+    lines.filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    })
 }
 
 fn status(head: &[u8]) -> Option<u16> {
@@ -111,6 +140,17 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nServer: x\r\ncontent-length: 7\r\n\r\n{\"x\":1}",
             b"{\"x\":1}",
         );
+    }
+
+    #[test]
+    fn the_last_answer_of_a_connection_is_known() {
+        let goes_on = |header: &str| {
+            let bytes = format!("HTTP/1.1 200 OK\r\n{header}Content-Length: 0\r\n\r\n");
+            let whole = parse(bytes.as_bytes()).expect("right");
+            whole.expect("complete").goes_on
+        };
+        assert!(goes_on("") && goes_on("Connection: keep-alive\r\n"));
+        assert!(!goes_on("connection: close\r\n"));
     }
 
     #[test]

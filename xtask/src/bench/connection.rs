@@ -1,5 +1,6 @@
 //! One connection: a request goes out, its answer comes back, and only then the next one goes.
 
+use std::io;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, ensure};
@@ -23,6 +24,12 @@ impl Connection {
             stream,
             received: Vec::with_capacity(16 << 10),
         })
+    }
+
+    /// Whether the other side has not closed it meanwhile.
+    pub(crate) fn is_open(&self) -> bool {
+        let read = self.stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer> {

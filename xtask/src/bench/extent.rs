@@ -14,6 +14,12 @@ pub(crate) struct Extent {
     pub(crate) deploys: usize,
     pub(crate) kills: usize,
     pub(crate) starts: usize,
+    /// Calls to an agent that is asleep.
+    pub(crate) wakes: usize,
+    /// Of supervisors with agents.
+    pub(crate) returns: usize,
+    /// Of one kind, under load.
+    pub(crate) changes: usize,
     /// New sessions, each when interpreters are ready.
     pub(crate) sessions: usize,
     /// Of new sessions, all at once.
@@ -30,6 +36,9 @@ impl Extent {
         deploys: 15,
         kills: 10,
         starts: 20,
+        wakes: 25,
+        returns: 5,
+        changes: 3,
         sessions: 20,
         bursts: 5,
         streams: 100,
@@ -43,6 +52,9 @@ impl Extent {
         deploys: 3,
         kills: 2,
         starts: 3,
+        wakes: 5,
+        returns: 2,
+        changes: 1,
         sessions: 5,
         bursts: 1,
         streams: 20,

@@ -4,18 +4,17 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::Part;
 use super::calls::{self, Calls};
-use super::deploy::{self, Deploys};
 use super::execution::{self, Execution};
 use super::extent::Extent;
 use super::goals::{Goal, goals};
 use super::harness::{self, Frames};
 use super::idle::{self, Idle};
 use super::known::{self, Known};
+use super::lifecycle::Lifecycle;
 use super::machine::{Machine, load_average};
-use super::restart::{self, Restarts};
 use super::size::{self, Size};
-use super::start::{self, Starts};
 use super::workshop::Workshop;
 
 #[derive(Serialize)]
@@ -29,48 +28,64 @@ pub(crate) struct Findings {
 pub(crate) struct Measured {
     pub(crate) machine: Machine,
     pub(crate) extent: Extent,
+    /// What was not asked for is `None`.
+    #[serde(flatten)]
+    pub(crate) work: Option<Work>,
+    #[serde(flatten)]
+    pub(crate) lifecycle: Option<Lifecycle>,
+}
+
+/// What work costs, and what it takes to be there for it.
+#[derive(Serialize)]
+pub(crate) struct Work {
     pub(crate) calls: Calls,
     pub(crate) grpc_calls: Calls,
     pub(crate) execution: Execution,
     pub(crate) known: Known,
     pub(crate) harness: Vec<Frames>,
-    pub(crate) deploys: Deploys,
-    pub(crate) restarts: Restarts,
-    pub(crate) starts: Starts,
     pub(crate) idle: Idle,
     pub(crate) size: Size,
 }
 
 impl Findings {
-    pub(crate) async fn gather(binary: Option<PathBuf>, extent: Extent) -> anyhow::Result<Self> {
+    pub(crate) async fn gather(
+        binary: Option<PathBuf>,
+        extent: Extent,
+        only: Option<Part>,
+    ) -> anyhow::Result<Self> {
         let load_before = load_average()?;
         let workshop = Workshop::open(binary).await?;
-        let idle = idle::measure(&workshop).await?;
-        let starts = start::measure(&workshop, &extent).await?;
-        let deploys = deploy::measure(&workshop, &extent).await?;
-        let restarts = restart::measure(&workshop, &extent).await?;
-        let harness = harness::measure(&workshop, &extent).await?;
-        let calls = calls::measure(&workshop, &extent).await?;
-        let grpc_calls = calls::grpc::measure(&workshop, &extent).await?;
-        let execution = execution::measure(&workshop, &extent).await?;
-        let known = known::measure(&workshop, &extent).await?;
+        let lifecycle = match only {
+            Some(Part::Work) => None,
+            _ => Some(Lifecycle::measure(&workshop, &extent).await?),
+        };
+        let work = match only {
+            Some(Part::Lifecycle) => None,
+            _ => Some(Work::measure(&workshop, &extent).await?),
+        };
         let measured = Measured {
             machine: Machine::look(&workshop, load_before).await?,
-            size: size::measure(&workshop).await?,
             extent,
-            calls,
-            grpc_calls,
-            execution,
-            known,
-            harness,
-            deploys,
-            restarts,
-            starts,
-            idle,
+            work,
+            lifecycle,
         };
         Ok(Self {
             goals: goals(&measured),
             measured,
+        })
+    }
+}
+
+impl Work {
+    async fn measure(workshop: &Workshop, extent: &Extent) -> anyhow::Result<Self> {
+        Ok(Self {
+            idle: idle::measure(workshop).await?,
+            harness: harness::measure(workshop, extent).await?,
+            calls: calls::measure(workshop, extent).await?,
+            grpc_calls: calls::grpc::measure(workshop, extent).await?,
+            execution: execution::measure(workshop, extent).await?,
+            known: known::measure(workshop, extent).await?,
+            size: size::measure(workshop).await?,
         })
     }
 }

@@ -4,9 +4,13 @@ use serde::Serialize;
 
 use super::calls::{Calls, Latency, Throughput, rounds};
 use super::execution::Execution;
-use super::findings::Measured;
+use super::findings::{Measured, Work};
+use super::harness::Frames;
+use super::idle::Idle;
 use super::known::Known;
+use super::lifecycle;
 use super::peers::Way;
+use super::size::Size;
 use Unit::{Megabytes, Milliseconds, PerSecond, Percent, Times};
 use Wanted::{AtLeast, AtMost};
 
@@ -34,6 +38,7 @@ pub(crate) enum Unit {
     PerSecond,
     Milliseconds,
     Megabytes,
+    Number,
 }
 
 impl Goal {
@@ -46,27 +51,31 @@ impl Goal {
 }
 
 pub(crate) fn goals(measured: &Measured) -> Vec<Goal> {
-    [
-        calls(&measured.calls),
-        grpc_calls(&measured.grpc_calls),
-        execution(&measured.execution),
-        routing(&measured.known),
-        frames(measured),
-        life(measured),
-        footprint(measured),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(what, measured, wanted, unit)| Goal {
-        what,
-        measured,
-        wanted,
-        unit,
-    })
-    .collect()
+    let work = measured.work.iter().flat_map(of_work);
+    let lifecycle = measured.lifecycle.iter().flat_map(lifecycle::goals::goals);
+    work.chain(lifecycle)
+        .map(|(what, measured, wanted, unit)| Goal {
+            what,
+            measured,
+            wanted,
+            unit,
+        })
+        .collect()
 }
 
-type Row = (&'static str, Option<f64>, Wanted, Unit);
+fn of_work(work: &Work) -> Vec<Row> {
+    [
+        calls(&work.calls),
+        grpc_calls(&work.grpc_calls),
+        execution(&work.execution),
+        routing(&work.known),
+        frames(&work.harness),
+        footprint(&work.idle, &work.size),
+    ]
+    .concat()
+}
+
+pub(super) type Row = (&'static str, Option<f64>, Wanted, Unit);
 
 fn calls(calls: &Calls) -> Vec<Row> {
     let rate = |way, connections| calls.at(way, connections).map(|it| it.per_second);
@@ -180,10 +189,11 @@ fn routing(known: &Known) -> Vec<Row> {
     )]
 }
 
-fn frames(measured: &Measured) -> Vec<Row> {
+fn frames(harness: &[Frames]) -> Vec<Row> {
     let kept = |in_flight| {
-        let frames = measured.harness.iter();
-        let mut alike = frames.filter(|it| it.in_flight == in_flight && it.peer == "sync");
+        let mut alike = harness
+            .iter()
+            .filter(|it| it.in_flight == in_flight && it.peer == "sync");
         alike.next().map(|it| it.of_bare_loop * 100.0)
     };
     vec![
@@ -202,37 +212,7 @@ fn frames(measured: &Measured) -> Vec<Row> {
     ]
 }
 
-fn life(measured: &Measured) -> Vec<Row> {
-    let (deploys, restarts) = (&measured.deploys, &measured.restarts);
-    let milliseconds = |what, spread: &super::statistics::Spread, most| {
-        (what, Some(spread.median_ms), AtMost(most), Milliseconds)
-    };
-    vec![
-        milliseconds(
-            "deploy of a new package to its first answer, median",
-            &deploys.new_package,
-            150.0,
-        ),
-        milliseconds(
-            "kill -9 of the agent to the next answer, median",
-            &restarts.of_agent,
-            250.0,
-        ),
-        milliseconds(
-            "kill -9 of the worker to the next answer, median",
-            &restarts.of_worker,
-            250.0,
-        ),
-        milliseconds(
-            "start of the supervisor, median",
-            &measured.starts.first,
-            50.0,
-        ),
-    ]
-}
-
-fn footprint(measured: &Measured) -> Vec<Row> {
-    let (idle, size) = (&measured.idle, &measured.size);
+fn footprint(idle: &Idle, size: &Size) -> Vec<Row> {
     let megabytes = |bytes: u64| Some(bytes as f64 / 1e6);
     let (one, many) = (&idle.with_one, &idle.with_many);
     vec![

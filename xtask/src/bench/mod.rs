@@ -13,6 +13,7 @@ mod grpc;
 mod harness;
 mod idle;
 mod known;
+mod lifecycle;
 mod load;
 mod machine;
 mod peers;
@@ -30,7 +31,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,6 +46,10 @@ pub(crate) struct Bench {
     #[arg(long)]
     quick: bool,
 
+    /// Only this part
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
+
     /// A release build of `par` to measure, instead of building one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
@@ -56,6 +61,14 @@ pub(crate) struct Bench {
     /// Print the tables as Markdown
     #[arg(long)]
     markdown: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// How agents come, sleep, wake, crash and change
+    Lifecycle,
+    /// Calls, sessions, memory and size
+    Work,
 }
 
 impl Bench {
@@ -82,7 +95,7 @@ impl Bench {
         } else {
             Extent::USUAL
         };
-        let findings = Findings::gather(self.binary, extent).await?;
+        let findings = Findings::gather(self.binary, extent, self.only).await?;
         if let Some(path) = self.json {
             let text = serde_json::to_string_pretty(&findings)?;
             let written = fs::write(&path, text + "\n");

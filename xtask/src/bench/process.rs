@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdout, Command};
@@ -92,6 +92,46 @@ impl Drop for Running {
     }
 }
 
+/// A process that one of ours started and that outlives it. Ends when dropped, as [`Running`] does.
+pub(crate) struct Stranger(pub(crate) u32);
+
+impl Stranger {
+    /// There is nothing to end.
+    pub(crate) fn has_ended(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let give_up = Instant::now() + TIME_TO_END;
+        let asked = is_alive(self.0) && end(self.0, Signal::TERM).is_ok();
+        while asked && is_alive(self.0) {
+            if Instant::now() > give_up {
+                let _it_ended_meanwhile = end(self.0, Signal::KILL);
+                return;
+            }
+            sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Waits until a process has ended.
+pub(crate) async fn end_of(pid: u32, within: Duration) -> anyhow::Result<()> {
+    let give_up = Instant::now() + within;
+    while is_alive(pid) {
+        ensure!(Instant::now() < give_up, "{pid} runs on after {within:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// One that has ended and that nobody has waited for is none any more.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !after_name(&stat).trim_start().starts_with('Z'))
+}
+
 /// Sends a signal to a process that this benchmark caused to be.
 pub(crate) fn end(pid: u32, signal: Signal) -> Result<(), Errno> {
     let pid = Pid::from_raw(pid.cast_signed()).ok_or(Errno::SRCH)?;
@@ -112,6 +152,17 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<u64> {
         .find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next())
         .with_context(|| format!("{path} has no Pss"))?;
     Ok(kibibytes.parse::<u64>()? * 1024)
+}
+
+/// Children of a process, their children, and so on.
+pub(crate) fn descendants(ancestor: u32) -> anyhow::Result<Vec<u32>> {
+    let mut found = children(ancestor, "")?;
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(children(pid, "")?);
+        next += 1;
+    }
+    Ok(found)
 }
 
 /// Children of a process whose command line has this in it.

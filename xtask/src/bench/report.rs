@@ -2,34 +2,47 @@
 
 use super::calls::{Calls, CpuShare, Throughput, rounds};
 use super::execution::{Execution, SessionMemory};
-use super::findings::{Findings, Measured};
+use super::findings::{Findings, Work};
 use super::goals::{Goal, Unit, Wanted};
 use super::harness::Frames;
 use super::idle::{Idle, Memory};
 use super::known::{Known, Routing};
+use super::lifecycle;
 use super::machine::Machine;
 use super::peers::{Missing, Way};
+use super::size::Size;
 use super::statistics::Spread;
 use super::table::{Align, Table};
 
 pub(crate) fn tables(findings: &Findings) -> Vec<Table> {
     let measured = &findings.measured;
-    let (calls, grpc) = (&measured.calls, &measured.grpc_calls);
     let mut tables = vec![against_goals(&findings.goals)];
+    tables.extend(measured.work.iter().flat_map(of_work));
+    tables.extend(
+        measured
+            .lifecycle
+            .iter()
+            .flat_map(lifecycle::report::tables),
+    );
+    tables.push(machine(&measured.machine));
+    tables
+}
+
+fn of_work(work: &Work) -> Vec<Table> {
+    let (calls, grpc) = (&work.calls, &work.grpc_calls);
+    let mut tables = vec![];
     let absent = calls.missing.iter().chain(&grpc.missing);
     if absent.clone().next().is_some() {
         tables.push(missing(absent));
     }
     tables.extend(over_http(calls));
     tables.extend(over_grpc(grpc));
-    tables.extend(in_sessions(&measured.execution));
+    tables.extend(in_sessions(&work.execution));
     tables.extend([
-        routing(&measured.known),
-        frames(&measured.harness),
-        times(measured),
-        memory(&measured.idle, calls),
-        size(measured),
-        machine(&measured.machine),
+        routing(&work.known),
+        frames(&work.harness),
+        memory(&work.idle, calls),
+        size(&work.size),
     ]);
     tables
 }
@@ -243,41 +256,6 @@ fn frames(harness: &[Frames]) -> Table {
     }
 }
 
-fn times(measured: &Measured) -> Table {
-    let row = |what: &str, spread: &Spread| {
-        let mut row = vec![what.to_owned(), spread.times.to_string()];
-        let values = [spread.min_ms, spread.median_ms, spread.max_ms];
-        row.extend(values.map(|value| format!("{value:.0} ms")));
-        row
-    };
-    let (deploys, restarts, starts) = (&measured.deploys, &measured.restarts, &measured.starts);
-    Table {
-        title: "Times of life",
-        cells: Align::Right,
-        columns: vec!["from … to", "times", "min", "median", "max"],
-        rows: vec![
-            row(
-                "deploy of a new package to its first answer",
-                &deploys.new_package,
-            ),
-            row(
-                "deploy of a known package to its first answer",
-                &deploys.known_package,
-            ),
-            row(
-                "kill -9 of the agent to the next answer",
-                &restarts.of_agent,
-            ),
-            row(
-                "kill -9 of the worker to the next answer",
-                &restarts.of_worker,
-            ),
-            row("start of the supervisor, empty state folder", &starts.first),
-            row("start of the supervisor, known state folder", &starts.again),
-        ],
-    }
-}
-
 fn memory(idle: &Idle, calls: &Calls) -> Table {
     let row = |memory: &Memory| {
         vec![
@@ -318,8 +296,7 @@ fn routing(known: &Known) -> Table {
     }
 }
 
-fn size(measured: &Measured) -> Table {
-    let size = &measured.size;
+fn size(size: &Size) -> Table {
     let stripped = size.stripped.map(megabytes);
     Table {
         title: "Size of the program",
@@ -365,23 +342,24 @@ fn amount(value: f64, unit: Unit) -> String {
         Unit::Percent => format!("{value:.0} %"),
         Unit::PerSecond => format!("{}/s", whole(value)),
         Unit::Milliseconds => milliseconds(value),
+        Unit::Number => whole(value),
         Unit::Megabytes => format!("{value:.1} MB"),
     }
 }
 
-fn milliseconds(value: f64) -> String {
+pub(super) fn milliseconds(value: f64) -> String {
     match value {
         value if value < 10.0 => format!("{value:.3} ms"),
         value => format!("{value:.0} ms"),
     }
 }
 
-fn megabytes(bytes: u64) -> String {
+pub(super) fn megabytes(bytes: u64) -> String {
     amount(bytes as f64 / 1e6, Unit::Megabytes)
 }
 
 /// `21,345`
-fn whole(value: f64) -> String {
+pub(super) fn whole(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -19,10 +19,11 @@ use super::workshop::Workshop;
 
 const AGENT: &str = "mortal";
 /// Its answer tells one incarnation from the next.
-const SOURCE: &str = "import os\n\n\ndef invoke(body):\n    return {\"pid\": os.getpid()}\n";
+pub(super) const SOURCE: &str =
+    "import os\n\n\ndef invoke(body):\n    return {\"pid\": os.getpid()}\n";
 /// Longer than the supervisor needs to forget the last crash.
-const STABLE: Duration = Duration::from_millis(300);
-const TIME_TO_RETURN: Duration = Duration::from_secs(30);
+pub(super) const STABLE: Duration = Duration::from_millis(300);
+pub(super) const TIME_TO_RETURN: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
 pub(crate) struct Restarts {
@@ -33,9 +34,9 @@ pub(crate) struct Restarts {
 pub(crate) async fn measure(workshop: &Workshop, extent: &Extent) -> anyhow::Result<Restarts> {
     progress("kill -9 to the next answer")?;
     let supervisor = workshop.supervisor().await?;
-    supervisor
-        .deploy(AGENT, &workshop.package(SOURCE).await?)
-        .await?;
+    let package = workshop.package(SOURCE).await?;
+    let patient = json!({ "max_restarts_in_period": 1000 });
+    supervisor.deploy_with(AGENT, &package, patient).await?;
     let (mut of_agent, mut of_worker) = (vec![], vec![]);
     for _ in 0..extent.kills {
         of_agent.push(kill(&supervisor, |status| status.agent_pid).await?);
@@ -72,7 +73,10 @@ async fn kill(
 }
 
 /// `None` when the call is refused.
-async fn pid_that_answers(address: SocketAddr, call: &[u8]) -> anyhow::Result<Option<u32>> {
+pub(super) async fn pid_that_answers(
+    address: SocketAddr,
+    call: &[u8],
+) -> anyhow::Result<Option<u32>> {
     let answer = ask(address, call).await?;
     let body: Value = serde_json::from_slice(&answer.body)?;
     let pid = body["pid"].as_u64().filter(|_| answer.status == 200);

@@ -82,6 +82,12 @@ impl Workshop {
             .await
     }
 
+    /// One of the examples, as it is.
+    pub(crate) async fn example(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        let agent = self.root.join("examples/agents").join(name);
+        supervisor::package_of(&self.par, self.folder(), &agent).await
+    }
+
     /// `surface`: what of its manifest says what it is.
     pub(crate) async fn package_with(
         &self,
