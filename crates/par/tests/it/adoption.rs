@@ -55,8 +55,12 @@ fn own_port(scene: &Scene, agent: &str) -> Http {
 }
 
 fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid.cast_signed()).expect("a process has an id");
-    kill_process(pid, Signal::KILL).expect("it can be killed");
+    kill_process(pid, signal).expect("it can be signalled");
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -178,6 +182,31 @@ fn an_agent_that_dies_while_there_is_no_supervisor_is_started_anew() {
     });
     scene.system.again();
     all_back(&scene, &["mourned"]);
+}
+
+#[test]
+fn a_worker_that_does_not_answer_the_next_supervisor_is_replaced_and_the_others_are_adopted() {
+    let mut scene = lasting(60.0);
+    for agent in ["mute", "survivor"] {
+        scene.serve(&speaker(agent), &json!({}));
+    }
+    let before = lives(&scene);
+    let (worker, agent) = (scene.pid("mute", "pid"), scene.pid("mute", "agent_pid"));
+    scene.system.crash();
+    signal(worker, Signal::STOP);
+    let crashed = Instant::now();
+    scene.system.again();
+    all_back(&scene, &["mute", "survivor"]);
+    let took = crashed.elapsed();
+    println!("with one that does not answer, all routes are back after {took:?}");
+    assert!(took < ALL_BACK, "{took:?}");
+    assert!(
+        !is_alive(worker) && !is_alive(agent),
+        "nothing of it is left"
+    );
+    let after = lives(&scene);
+    assert_eq!(after["par-survivor"], before["par-survivor"]);
+    assert_ne!(after["par-mute"], before["par-mute"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use par_testkit::{Http, PackageBuilder, wait_for};
 use serde_json::{Value, json};
 
+use crate::ran::par_in;
 use crate::scene::{PATIENCE, Scene};
 use crate::traffic::speaker;
 
@@ -202,4 +203,83 @@ fn sleepers_sleep_on_whatever_becomes_of_the_supervisor() {
         "also after an end in order"
     );
     assert_eq!(scene.call("stopped", &json!({ "n": 1 })).status, 200);
+}
+
+fn par(scene: &Scene, words: &[&str]) {
+    let all = ["--url", scene.system.url()];
+    par_in(scene.folder(), all.iter().chain(words), "").ended_with(0);
+}
+
+#[test]
+fn what_is_asked_of_a_sleeper_is_done() {
+    let scene = Scene::start();
+    speaker("sleeper").folder(scene.folder()).expect("written");
+    let deploy = |release: &str, times: [&str; 2]| {
+        let variable = format!("RELEASE={release}");
+        let words = ["deploy", "sleeper", "--env", &variable];
+        let times = ["--idle-timeout", times[0], "--idle-stop", times[1]];
+        par(&scene, &[&words[..], &times[..]].concat());
+    };
+    let release = || {
+        let answer = scene.call("sleeper", &json!({ "n": 1 }));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["release"].clone()
+    };
+    deploy("1", ["0.2", "600"]);
+    wait_until_idle(&scene, "sleeper", "frozen");
+    deploy("2", ["0.2", "0.2"]);
+    assert_eq!(release(), "2");
+    wait_until_idle(&scene, "sleeper", "stopped");
+    par(&scene, &["scale", "sleeper", "2"]);
+    assert_eq!(release(), "2");
+    wait_until_idle(&scene, "sleeper", "stopped");
+    deploy("3", ["0.2", "600"]);
+    assert_eq!(release(), "3");
+    wait_until_idle(&scene, "sleeper", "frozen");
+    par(&scene, &["restart", "sleeper"]);
+    assert_eq!(release(), "3");
+    wait_until_idle(&scene, "sleeper", "frozen");
+    par(&scene, &["stop", "sleeper"]);
+    let process = scene.wait_until("sleeper", "stopped");
+    assert_eq!(process["idle"], Value::Null, "it was stopped for good");
+    let refused = scene.call("sleeper", &json!({ "n": 1 }));
+    assert_eq!(refused.status, 503, "a call does not wake what was stopped");
+    par(&scene, &["start", "sleeper"]);
+    assert_eq!(release(), "3");
+    wait_until_idle(&scene, "sleeper", "frozen");
+    par(&scene, &["rm", "sleeper"]);
+    assert_eq!(scene.call("sleeper", &json!({ "n": 1 })).status, 404);
+}
+
+#[test]
+fn calls_that_come_just_as_an_agent_falls_asleep_are_answered_too() {
+    let scene = Scene::start();
+    let freezing = json!({ "idle_timeout_seconds": 0.03, "idle_stop_seconds": 600 });
+    let stopping = json!({ "idle_timeout_seconds": 0.03, "idle_stop_seconds": 0.03 });
+    scene.serve(&speaker("freezes"), &freezing);
+    scene.serve(&speaker("stops"), &stopping);
+    // Some of these pauses end just when it is decided.
+    let call = |agent: &str, calls: u64, longest: u64| {
+        for n in 0..calls {
+            thread::sleep(Duration::from_millis(25 + n * 7 % longest));
+            let answer = scene.call(agent, &json!({ "n": n }));
+            assert_eq!(answer.status, 200, "{agent} {n}: {}", answer.text());
+            assert_eq!(answer.json()["n"], n);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| call("freezes", 120, 30));
+        scope.spawn(|| call("stops", 40, 110));
+    });
+    let events = scene.http().get("/supervisor/events?limit=1000");
+    let events = events.expect("an answer").json()["events"].clone();
+    let count = |kind: &str| {
+        let all = events.as_array().expect("a list").iter();
+        all.filter(|event| event["kind"] == kind).count()
+    };
+    println!(
+        "frozen {}, stopped {}",
+        count("frozen"),
+        count("idle_stopped")
+    );
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use par_testkit::wait_for;
 use serde_json::{Value, json};
 
+use crate::backend;
 use crate::ran::{Ran, par_in};
+use crate::raw::Raw;
 use crate::scene::{PATIENCE, Scene};
 use crate::traffic::speaker;
 
@@ -165,6 +167,56 @@ fn the_new_process_answers_the_old_one_ends_and_no_agent_notices() {
     assert_eq!(lives(&scene)[1], before[1]);
     let ended = scene.system.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
+}
+
+#[test]
+fn sleepers_sleep_on_sessions_are_kept_and_streams_come_to_their_end() {
+    let mut scene = Scene::with(|builder| builder.lasting(30.0));
+    let frozen = json!({ "idle_timeout_seconds": 0.3, "idle_stop_seconds": 600 });
+    let stopped = json!({ "idle_timeout_seconds": 0.2, "idle_stop_seconds": 0.2 });
+    scene.serve(&speaker("frozen"), &frozen);
+    scene.serve(&speaker("stopped"), &stopped);
+    scene.serve(&speaker("teller"), &json!({}));
+    scene.serve(&backend::package(backend::AGENT), &json!({}));
+    backend::run(&scene, "kept", "x = 41");
+    let idle = |agent: &'static str, how: &'static str| {
+        move |scene: &Scene| scene.wait_for_process(agent, how, |process| process["idle"] == how)
+    };
+    let (freezes, stops) = (idle("frozen", "frozen"), idle("stopped", "stopped"));
+    let before = freezes(&scene);
+    stops(&scene);
+    let mut stream = Raw::connect(scene.system.url());
+    let body = json!({ "count": 20, "every": 0.1 }).to_string();
+    let length = format!("content-length: {}", body.len());
+    let headers = ["accept: text/event-stream", &length];
+    stream.send_head("POST /agents/teller/exports/ticks", &headers);
+    stream.send(body.as_bytes()).expect("sent");
+    stream.head();
+    stream.chunk();
+    let upgraded = par(&scene, &["--json", "upgrade"]).ended_with(0).json();
+    let pid = upgraded["pid"].as_u64().expect("a process id");
+    scene
+        .system
+        .handed_over(u32::try_from(pid).expect("a process id"));
+    assert_eq!(scene.process("stopped")["idle"], "stopped");
+    let after = freezes(&scene);
+    assert_eq!(after["agent_pid"], before["agent_pid"]);
+    assert_eq!(backend::value(&scene, "kept", "x + 1"), 42);
+    for agent in ["frozen", "stopped"] {
+        let answer = scene.call(agent, &json!({ "n": 1 }));
+        assert_eq!(answer.json()["me"], agent, "{}", answer.text());
+    }
+    assert!(!scene.system.first_has_ended(), "it has a stream to finish");
+    let mut events = 1;
+    while !stream.chunk().is_empty() {
+        events += 1;
+    }
+    assert_eq!(events, 20);
+    drop(stream);
+    wait_for("the end of the old process", PATIENCE, || {
+        scene.system.first_has_ended().then_some(())
+    });
+    stops(&scene);
 }
 
 #[test]
