@@ -9,6 +9,7 @@
 
 mod adoption;
 mod api;
+mod bounds;
 mod catalog;
 mod config;
 mod daemon;

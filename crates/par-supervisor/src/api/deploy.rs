@@ -121,13 +121,8 @@ fn beside(canary_percent: Option<f64>) -> Result<Beside, ApiError> {
     })
 }
 
-/// Says names alone.
 fn check_secrets(options: &DeployOptions) -> Result<(), ApiError> {
-    let renamed = |error: ApiError| ApiError {
-        detail: error.detail.replacen("env_vars", "secrets", 1),
-        ..error
-    };
-    check_env(&options.secrets).map_err(renamed)?;
+    check_env("secrets", &options.secrets)?;
     let mut both = options.env_vars.keys();
     match both.find(|name| options.secrets.contains_key(*name)) {
         Some(name) => Err(ApiError::wrong_field(format!(
@@ -141,7 +136,7 @@ const LINES: &str = "application/x-ndjson";
 
 fn made_of(options: DeployOptions, package: &Package) -> Result<Made, ApiError> {
     check_options(&options.options)?;
-    check_env(&options.env_vars)?;
+    check_env("env_vars", &options.env_vars)?;
     check_secrets(&options)?;
     check_package_id(options.package_id.as_deref().unwrap_or_default())?;
     let named = options

@@ -15,8 +15,9 @@ use par_store::{KeptAgent, KeptRelease, Outcome as Kept, Secrets};
 use super::lifecycle::find;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
-use super::spawn::{MOST_REPLICAS, field_by_field};
+use super::spawn::field_by_field;
 use super::{Api, Shared};
+use crate::bounds::MOST_REPLICAS;
 use crate::events::happening;
 use crate::restore;
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr as _;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -11,7 +10,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use par_lifecycle::{Beside, Release};
 use par_model::api::{Detail, SpawnOptions, SpawnRequest, Spawned};
-use par_model::control::MAX_LINE;
 use par_model::{AgentId, ProcessId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,15 +18,8 @@ use super::intake::IntakeError;
 use super::outcome::port_of;
 use super::refusal::ApiError;
 use super::{Api, Shared};
+use crate::bounds;
 use crate::catalog::Made;
-
-/// Bytes of all variables together: less than Linux takes of a single one. A worker is told them in one line, where
-/// a byte may take six.
-const LARGEST_ENV: usize = 120 << 10;
-const _: () = assert!(LARGEST_ENV * 6 < MAX_LINE);
-
-/// Of one agent: each has ports and processes of its own.
-pub(super) const MOST_REPLICAS: u32 = 64;
 
 /// Longest name of a package that whoever deploys it may choose, in bytes.
 const LONGEST_PACKAGE_ID: usize = 1 << 10;
@@ -76,7 +67,7 @@ pub(super) async fn made_from(
     let fields: Fields = field_by_field(body)?;
     let options: SpawnOptions = field_by_field(body)?;
     check_options(&options)?;
-    check_env(&fields.env_vars)?;
+    check_env("env_vars", &fields.env_vars)?;
     check_package_id(&fields.package_id)?;
     let named = AgentId::from_str(&fields.agent_id)
         .map_err(|error| ApiError::wrong_field(format!("agent_id: {error}")))?;
@@ -115,80 +106,21 @@ pub(super) async fn made_from(
 
 /// Options whose type is right and whose value makes no sense.
 pub(super) fn check_options(options: &SpawnOptions) -> Result<(), ApiError> {
-    let longest = Duration::from_secs(7 * 24 * 3600).as_secs_f64();
-    let within = |name: &str, value: Option<f64>, least: f64, most: f64| match value {
-        Some(value) if !(least..=most).contains(&value) => Err(ApiError::wrong_field(format!(
-            "{name}: {value} is not between {least} and {most}"
-        ))),
-        _ => Ok(()),
-    };
-    within(
-        "restart_delay_seconds",
-        options.restart_delay_seconds,
-        0.0,
-        longest,
-    )?;
-    within(
-        "max_restart_delay_seconds",
-        options.max_restart_delay_seconds,
-        0.0,
-        longest,
-    )?;
-    within(
-        "backoff_multiplier",
-        options.backoff_multiplier,
-        1.0,
-        1000.0,
-    )?;
-    within("cpu_limit", options.cpu_limit, 0.01, 4096.0)?;
-    let seconds = [
-        ("restart_period_seconds", options.restart_period_seconds),
-        ("idle_timeout_seconds", options.idle_timeout_seconds),
-        ("idle_stop_seconds", options.idle_stop_seconds),
-    ];
-    for (name, value) in seconds {
-        within(name, value, 0.001, longest)?;
-    }
-    let replicas = options.replicas.map(f64::from);
-    within("replicas", replicas, 1.0, f64::from(MOST_REPLICAS))?;
-    options.liveness().map_err(ApiError::wrong_field)?;
-    let whole = |name: &str, value: Option<u64>, least: u64, most: u64| match value {
-        Some(value) if !(least..=most).contains(&value) => Err(ApiError::wrong_field(format!(
-            "{name}: {value} is not between {least} and {most}"
-        ))),
-        _ => Ok(()),
-    };
-    whole("memory_limit_mb", options.memory_limit_mb, 16, 1 << 24)?;
-    whole("pids_limit", options.pids_limit, 4, 1 << 22)?;
-    whole("open_files_limit", options.open_files_limit, 16, 1 << 30)?;
-    whole("workspace_limit_mb", options.workspace_limit_mb, 1, 1 << 30)
+    let wrong = bounds::of_options(options);
+    refuse(wrong.into_iter().map(|wrong| wrong.message))
 }
 
-/// Variables that no process can be given. Says names alone: values may be secrets.
-pub(super) fn check_env(variables: &BTreeMap<String, String>) -> Result<(), ApiError> {
-    let size: usize = variables
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    if size > LARGEST_ENV {
-        return Err(ApiError::wrong_field(format!(
-            "env_vars: {size} bytes together, more than {LARGEST_ENV}"
-        )));
+/// Variables that no process can be given.
+pub(super) fn check_env(field: &str, variables: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    refuse(bounds::of_env(field, variables).into_iter())
+}
+
+fn refuse(wrong: impl Iterator<Item = String>) -> Result<(), ApiError> {
+    let wrong: Vec<String> = wrong.collect();
+    if wrong.is_empty() {
+        return Ok(());
     }
-    for (name, value) in variables {
-        if !par_package::is_variable_name(name) {
-            let shown: String = name.escape_debug().take(80).collect();
-            return Err(ApiError::wrong_field(format!(
-                "env_vars: `{shown}` is not a variable's name"
-            )));
-        }
-        if value.contains('\0') {
-            return Err(ApiError::wrong_field(format!(
-                "env_vars.{name}: contains a NUL character"
-            )));
-        }
-    }
-    Ok(())
+    Err(ApiError::wrong_field(wrong.join("; ")))
 }
 
 pub(super) fn check_package_id(package_id: &str) -> Result<(), ApiError> {

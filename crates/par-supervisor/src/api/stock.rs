@@ -174,7 +174,7 @@ async fn read(api: &Api, mut multipart: Multipart) -> Result<Upload, ApiError> {
                 let text = text_of(field).await?;
                 upload.env = serde_json::from_slice(&text)
                     .map_err(|error| ApiError::wrong_field(format!("environment: {error}")))?;
-                check_env(&upload.env)?;
+                check_env("env_vars", &upload.env)?;
             }
             Some("force_overwrite") => upload.force = text_of(field).await? == b"true",
             Some("file") => upload.package = Some(take_in(api, field).await?),

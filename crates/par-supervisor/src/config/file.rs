@@ -51,6 +51,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use par_model::api::SpawnOptions;
@@ -59,6 +60,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::table::{Notes, Value};
 use super::{Mistake, execution, limits, logs, webhooks};
+use crate::bounds;
 use crate::events::webhooks::Webhook;
 use crate::limits::LimitDefaults;
 use crate::logs::LogSettings;
@@ -79,7 +81,7 @@ pub(super) struct File {
     pub(super) port: Option<u16>,
     pub(super) state: Option<PathBuf>,
     pub(super) agent_ports: Option<(String, String)>,
-    pub(super) python: Option<PathBuf>,
+    pub(super) python: Option<(String, PathBuf)>,
     pub(super) start_timeout: Option<(String, f64)>,
     pub(super) drain_timeout: Option<(String, f64)>,
     pub(super) stable_after: Option<(String, f64)>,
@@ -124,17 +126,12 @@ impl File {
             text: &text,
             mistakes,
         };
-        match DeTable::parse(&text) {
-            Ok(table) => Self::from_table(
-                table.get_ref(),
-                path.parent().unwrap_or_else(|| Path::new("")),
-                &mut notes,
-            ),
-            Err(error) => {
-                notes.note(&error.span().unwrap_or_default(), error.message());
-                Self::default()
-            }
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        for error in errors {
+            notes.note(&error.span().unwrap_or_default(), error.message());
         }
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        Self::from_table(table.get_ref(), folder, &mut notes)
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
@@ -169,7 +166,7 @@ impl File {
                 "agent_ports" => {
                     file.agent_ports = notes.text("agent_ports", value).map(|text| (place, text))
                 }
-                "python" => file.python = notes.path("python", value),
+                "python" => file.python = notes.path("python", value).map(|path| (place, path)),
                 "start_timeout_seconds" => {
                     file.start_timeout = notes
                         .number(key.get_ref(), value)
@@ -231,10 +228,17 @@ fn agents(value: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Vec<FileAg
             .expected::<Vec<_>>("agents", "a list of tables", value.get_ref(), value.span())
             .unwrap_or_default();
     };
-    entries
-        .iter()
-        .filter_map(|entry| agent(entry, folder, notes))
-        .collect()
+    let mut agents: Vec<FileAgent> = vec![];
+    for entry in entries {
+        let Some(agent) = agent(entry, folder, notes) else {
+            continue;
+        };
+        if agent.id.is_some() && agents.iter().any(|other| other.id == agent.id) {
+            notes.note(&entry.span(), "another agent has the same `id`");
+        }
+        agents.push(agent);
+    }
+    agents
 }
 
 fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<FileAgent> {
@@ -267,7 +271,6 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
         (None, None, BTreeMap::new(), SpawnOptions::default());
     for (key, value) in notes.table("agents", entry)? {
         let name = key.get_ref().as_ref();
-        let before = options.clone();
         match name {
             "id" => id = parsed(name, value, notes),
             "package" => package = notes.path(name, value).map(|path| folder.join(path)),
@@ -300,12 +303,9 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
             "liveness_path" => options.liveness_path = notes.text(name, value),
             unknown => notes.unknown(unknown, &key.span(), &KNOWN),
         }
-        if name.starts_with("liveness_")
-            && let Err(message) = options.liveness()
-        {
-            notes.note(&value.span(), message);
-            options = before;
-        }
+    }
+    for wrong in bounds::of_options(&options) {
+        notes.note(&place_of(entry, wrong.field), wrong.message);
     }
     let Some(package) = package else {
         if !entry
@@ -358,5 +358,14 @@ fn variables(value: &Value<'_>, notes: &mut Notes<'_>) -> BTreeMap<String, Strin
             variables.insert(name.get_ref().to_string(), text);
         }
     }
+    for wrong in bounds::of_env("env", &variables) {
+        notes.note(&value.span(), wrong);
+    }
     variables
+}
+
+/// Of the value of a key, or of the whole table without one.
+fn place_of(entry: &Value<'_>, key: &str) -> Range<usize> {
+    let value = entry.get_ref().get(key);
+    value.map_or_else(|| entry.span(), |value| value.span())
 }

@@ -83,6 +83,17 @@ pub struct Mistake {
     pub message: String,
 }
 
+impl Mistake {
+    /// Line and column of a file; flags come before them all.
+    fn position(&self) -> (u32, u32) {
+        let mut numbers = self.place.rsplitn(3, ':').map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(column)), Some(Ok(line))) => (line, column),
+            _ => (0, 0),
+        }
+    }
+}
+
 /// All that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
@@ -128,6 +139,10 @@ impl Settings {
             .limits_by
             .map(|word| ("--limits-by".to_owned(), word))
             .or(file.limits_by);
+        let python = given
+            .python
+            .map(|python| ("--python".to_owned(), python))
+            .or(file.python);
         let settings = Self {
             host: checked(host, parse_host, &mut mistakes)
                 .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -135,7 +150,7 @@ impl Settings {
             state: given.state.or(file.state).unwrap_or_else(usual_state),
             agent_ports: checked(ports, |ports| parse_ports(&ports), &mut mistakes)
                 .unwrap_or(8001..=8999),
-            python: given.python.or(file.python),
+            python: checked(python, existing, &mut mistakes),
             start_timeout: checked(start_timeout, parse_seconds, &mut mistakes)
                 .unwrap_or(Duration::from_secs(60)),
             drain_timeout: checked(file.drain_timeout, parse_seconds, &mut mistakes)
@@ -162,6 +177,7 @@ impl Settings {
         if mistakes.is_empty() {
             Ok(settings)
         } else {
+            mistakes.sort_by_key(Mistake::position);
             Err(Mistakes(mistakes))
         }
     }
@@ -176,6 +192,14 @@ fn checked<T, V>(
     parse(value)
         .map_err(|message| mistakes.push(Mistake { place, message }))
         .ok()
+}
+
+/// A path has to lead somewhere; a bare name is looked for on `PATH`, when an agent needs it.
+fn existing(python: PathBuf) -> Result<PathBuf, String> {
+    if python.components().count() == 1 || python.exists() {
+        return Ok(python);
+    }
+    Err(format!("`{}` is not there", python.display()))
 }
 
 fn parse_host(host: String) -> Result<IpAddr, String> {
@@ -314,5 +338,34 @@ mod tests {
         let execution = settings.execution;
         assert_eq!((execution.warm, execution.most), (0, 1000));
         assert_eq!(execution.idle, Duration::from_secs(60));
+    }
+
+    /// Line of each mistake, in the order in which they are told.
+    fn lines_of(text: &str) -> (Vec<u32>, String) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = folder.path().join("par.toml");
+        std::fs::write(&config, text).expect("written");
+        let given = Given {
+            config: Some(config),
+            ..Given::default()
+        };
+        let mistakes = Settings::resolve(given).expect_err("mistakes");
+        let lines = mistakes.0.iter().map(|mistake| mistake.position().0);
+        (lines.collect(), mistakes.to_string())
+    }
+
+    #[test]
+    fn ten_mistakes_of_all_kinds_are_told_in_the_order_of_the_file() {
+        let (lines, told) = lines_of(
+            "host = \"nowhere\"\nport = 70000\nagent_ports = \"9\"\npython = \"/is/not/there\"\ncolour = 1\nstart_timeout_seconds = -1\n[[agents]]\nid = \"a\"\npackage = \"a\"\nreplicas = 0\ncpu_limit = -1\nenv = { \"A B\" = \"1\" }\n[[agents]]\nid = \"a\"\npackage = \"b\"\nidle_timeout_seconds = 0\n",
+        );
+        assert_eq!(lines, [1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 16], "{told}");
+    }
+
+    #[test]
+    fn what_is_no_toml_hides_no_other_mistake() {
+        let (lines, told) = lines_of("host = nowhere\ncolour = 1\n[logs\nfiles = 0\n");
+        assert!(lines.starts_with(&[1]) && lines.contains(&2), "{told}");
+        assert!(lines.contains(&3), "{told}");
     }
 }
