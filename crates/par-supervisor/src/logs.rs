@@ -14,6 +14,7 @@ mod rings;
 mod search;
 mod segments;
 mod settings;
+mod steady;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -5,16 +5,17 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use par_model::AgentId;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Entry;
-use super::archive::{Archive, Unkept, milliseconds};
+use super::archive::{Archive, Unkept};
 use super::numbers::Numbers;
 use super::settings::LogSettings;
+use super::steady::SteadyClock;
 
 /// Bytes of lines that may wait to be written; further ones are not kept, and counted.
 const WAITING_BYTES: usize = 16 << 20;
@@ -71,6 +72,7 @@ impl Keeper {
             unkept: BTreeMap::new(),
             retry_at: None,
             swept: None,
+            clock: SteadyClock::start(),
         };
         let thread = thread::Builder::new()
             .name("logs".to_owned())
@@ -192,6 +194,7 @@ struct Writer {
     /// Set while there is trouble.
     retry_at: Option<Instant>,
     swept: Option<Instant>,
+    clock: SteadyClock,
 }
 
 type Batches = BTreeMap<AgentId, Vec<Arc<Entry>>>;
@@ -288,7 +291,7 @@ impl Writer {
 
     fn sweep(&mut self) {
         self.swept = Some(Instant::now());
-        if let Err(error) = self.archive.sweep(milliseconds(SystemTime::now())) {
+        if let Err(error) = self.archive.sweep(self.clock.now_ms()) {
             self.fail(&error);
         }
     }
