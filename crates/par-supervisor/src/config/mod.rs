@@ -199,7 +199,10 @@ fn existing(python: PathBuf) -> Result<PathBuf, String> {
     if python.components().count() == 1 || python.exists() {
         return Ok(python);
     }
-    Err(format!("`{}` is not there", python.display()))
+    Err(format!(
+        "`{}` is not there: name the python of this machine, or leave it out for that of PATH",
+        python.display()
+    ))
 }
 
 fn parse_host(host: String) -> Result<IpAddr, String> {

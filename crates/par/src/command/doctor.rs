@@ -115,7 +115,9 @@ impl Doctor {
         };
         let python = settings
             .as_ref()
-            .and_then(|settings| settings.python.as_deref());
+            .map_or(self.python.as_deref(), |settings| {
+                settings.python.as_deref()
+            });
         findings.push(checks::python(python).await);
         findings.push(checks::installer(python).await);
         let supervisor = checks::supervisor(&context.client).await;
