@@ -110,6 +110,11 @@ impl Life {
     /// The same as a stop, without its patience.
     pub(crate) fn kill(&mut self, turn: &mut Turn<'_>) {
         self.stop(turn);
+        self.without_patience(turn);
+    }
+
+    /// What drains or ends is killed now.
+    pub(crate) fn without_patience(&mut self, turn: &mut Turn<'_>) {
         self.state = match self.take_state() {
             State::Draining {
                 incarnation, then, ..

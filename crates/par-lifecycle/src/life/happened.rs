@@ -77,23 +77,15 @@ impl Life {
 
     /// It lives, and nothing that it is told reaches it: a stop would not either.
     pub(crate) fn silent(&mut self, turn: &mut Turn<'_>, after: Duration) {
-        self.state = match self.take_state() {
+        match self.state {
             State::Starting(Attempt { incarnation, .. }) | State::Serving { incarnation, .. } => {
-                kill(turn, incarnation, Why::Silent { after })
+                self.state = kill(turn, incarnation, Why::Silent { after });
             }
             State::Retiring { incarnation, .. } => {
-                kill(turn, incarnation, Why::Asked(Then::Forget))
+                self.state = kill(turn, incarnation, Why::Asked(Then::Forget));
             }
-            State::Draining {
-                incarnation, then, ..
-            } => kill(turn, incarnation, Why::Asked(then)),
-            State::Ending {
-                incarnation,
-                kill_at: Some(_),
-                why,
-            } => kill(turn, incarnation, why),
-            unchanged => unchanged,
-        };
+            _ => self.without_patience(turn),
+        }
     }
 
     pub(crate) fn drained(&mut self, turn: &mut Turn<'_>) {

@@ -1,17 +1,13 @@
 //! The table `[logs]` of `par.toml`: how much of what agents write is kept on disk.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::table::{Notes, Value};
+use super::table::{Notes, Setting, Value};
 use crate::logs::LogSettings;
 
 const DAY: u64 = 24 * 3600;
 
-/// A name, what it may be, and what it sets.
-type Setting = (&'static str, RangeInclusive<u64>, fn(&mut LogSettings, u64));
-
-const SETTINGS: [Setting; 4] = [
+const SETTINGS: [Setting<u64, LogSettings>; 4] = [
     ("file_mb", 1..=10_000, |settings, megabytes| {
         settings.file_bytes = megabytes << 20;
     }),
@@ -26,22 +22,6 @@ const SETTINGS: [Setting; 4] = [
     }),
 ];
 
-/// What is left out keeps its default.
 pub(super) fn read(value: &Value<'_>, notes: &mut Notes<'_>) -> LogSettings {
-    let mut settings = LogSettings::default();
-    let Some(table) = notes.table("logs", value) else {
-        return settings;
-    };
-    for (key, value) in table {
-        let name = key.get_ref().as_ref();
-        let setting = SETTINGS.iter().find(|(known, ..)| *known == name);
-        let Some((_, range, set)) = setting else {
-            notes.unknown(name, &key.span(), &SETTINGS.map(|(known, ..)| known));
-            continue;
-        };
-        if let Some(number) = notes.whole_within(name, value, range) {
-            set(&mut settings, number);
-        }
-    }
-    settings
+    notes.settings("logs", value, &SETTINGS)
 }

@@ -17,7 +17,39 @@ pub(super) struct Notes<'a> {
     pub(super) mistakes: &'a mut Vec<Mistake>,
 }
 
+/// A name, what its whole number may be, and what it sets.
+pub(super) type Setting<N, S> = (&'static str, RangeInclusive<N>, fn(&mut S, N));
+
 impl Notes<'_> {
+    /// Reads a table of whole numbers. What is left out keeps its default.
+    pub(super) fn settings<N, S, const COUNT: usize>(
+        &mut self,
+        key: &str,
+        value: &Value<'_>,
+        known: &[Setting<N, S>; COUNT],
+    ) -> S
+    where
+        N: std::str::FromStr + PartialOrd + std::fmt::Display,
+        S: Default,
+    {
+        let mut read = S::default();
+        for (key, value) in self.table(key, value).into_iter().flatten() {
+            let name = key.get_ref().as_ref();
+            let Some((_, range, set)) = known.iter().find(|(known, ..)| *known == name) else {
+                self.unknown(
+                    name,
+                    &key.span(),
+                    &known.each_ref().map(|(known, ..)| *known),
+                );
+                continue;
+            };
+            if let Some(number) = self.whole_within(name, value, range) {
+                set(&mut read, number);
+            }
+        }
+        read
+    }
+
     pub(super) fn place(&self, span: &Range<usize>) -> String {
         let before = &self.text[..span.start.min(self.text.len())];
         let line = before.matches('\n').count() + 1;
