@@ -27,6 +27,7 @@ use crate::grpc::{self, Called};
 use crate::headers;
 use crate::hold::Hold;
 use crate::idle;
+use crate::ledger::Turns;
 use crate::pump::Pump;
 use crate::room::Room;
 use crate::serve::Caller;
@@ -39,13 +40,14 @@ pub(crate) async fn call(
     room: &Room,
     caller: &Caller,
     request: Request<Incoming>,
+    turns: &mut Turns,
 ) -> (Response<ReplyBody>, Tally) {
     let uri = request.uri().clone();
     let called = grpc::called(uri.path(), request.headers());
     let agent = called.as_ref().ok().map(|called| &*called.agent);
     let mut tally = room.routes.count_grpc(agent);
     let answered = match called {
-        Ok(called) => answer(room, caller, &called, request).await,
+        Ok(called) => answer(room, caller, &called, request, turns).await,
         Err(error) => Err(error),
     };
     let response = answered.unwrap_or_else(|error| grpc::refusal(&error));
@@ -61,13 +63,16 @@ async fn answer(
     caller: &Caller,
     called: &Called<'_>,
     mut request: Request<Incoming>,
+    turns: &mut Turns,
 ) -> Result<Response<ReplyBody>, CallError> {
+    caller.check(&mut request, turns)?;
     let deadline = Deadline::asked(request.headers())?;
-    headers::check_host(&mut request)?;
     let uri = request.uri().clone();
     if let Some(answer) = idle::grpc_health(room, &called.agent, called.method) {
         return Ok(answer);
     }
+    let account = || room.routes.account_of(&called.agent);
+    room.ledger.admit_to(account, turns)?;
     *request.uri_mut() = grpc::target(called.method, &uri, request.headers())?;
     *request.version_mut() = Version::HTTP_2;
     headers::strip_hop_by_hop(request.headers_mut());

@@ -14,7 +14,11 @@ use crate::body::ControlBody;
 /// Through which door a request came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
-    Public(SocketAddr),
+    Public {
+        address: SocketAddr,
+        /// What the caller's certificate calls it, if it has shown one that we trust.
+        certificate: Option<Arc<str>>,
+    },
     /// The worker of this agent, on behalf of its agent.
     Internal(AgentId),
 }

@@ -7,23 +7,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use par_door::{Account, Connected, Key, whole_answer};
 use par_model::{AgentId, CallError};
 use rustix::net::SendFlags;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::unix::SocketAddr as SocketName;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::control::Callers;
-use crate::refusal;
+use crate::ledger::Ledger;
 
 /// After a failure such as too many open files, which only time mends.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Milliseconds in which a caller takes nothing that was sent to it, not even by the kernel; then it is gone.
+const LONGEST_STALL: u32 = 120_000;
+
 /// A connection on its way to the thread that serves it.
 pub(crate) struct Arrival {
     pub(crate) stream: Stream,
-    pub(crate) place: Place,
+    pub(crate) account: Arc<Account>,
+    pub(crate) places: Places,
+}
+
+/// What a connection takes, until dropped.
+pub(crate) struct Places {
+    pub(crate) of_thread: Place,
+    _of_caller: Option<Connected>,
 }
 
 pub(crate) enum Stream {
@@ -81,12 +93,24 @@ impl Lane {
 pub(crate) struct Dealer {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_address: u32,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 impl Dealer {
+    /// Nobody takes all places for itself.
+    fn let_in(&self, stream: net::TcpStream, address: SocketAddr) {
+        let account = self.ledger.account(&Key::of_address(address.ip()));
+        let stream = Stream::Public(stream, address);
+        match account.connect(self.max_connections_per_address) {
+            Some(connected) => self.deal(stream, account, Some(connected)),
+            None => stream.refuse(&CallError::TooManyConnections),
+        }
+    }
+
     /// To the thread with the fewest connections. The kernel's own choice (`SO_REUSEPORT`) would often leave a
     /// thread idle while another one serves most of a few busy connections.
-    fn deal(&self, stream: Stream) {
+    fn deal(&self, stream: Stream, account: Arc<Account>, connected: Option<Connected>) {
         let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.open()) else {
             return;
         };
@@ -94,8 +118,16 @@ impl Dealer {
         if lane.open() >= self.max_connections.saturating_mul(2) {
             return stream.refuse(&CallError::TooManyConnections);
         }
-        let place = Place::take(&lane.open);
-        if lane.inbox.send(Arrival { stream, place }).is_err() {
+        let places = Places {
+            of_thread: Place::take(&lane.open),
+            _of_caller: connected,
+        };
+        let arrival = Arrival {
+            stream,
+            account,
+            places,
+        };
+        if lane.inbox.send(arrival).is_err() {
             debug!("a connection came after its thread had ended");
         }
     }
@@ -104,7 +136,7 @@ impl Dealer {
 impl Stream {
     /// Says why in one packet that never blocks; whether the caller still reads it is up to the caller.
     pub(crate) fn refuse(&self, error: &CallError) {
-        let text = refusal::as_text(error);
+        let text = whole_answer(error);
         let sent = match self {
             Self::Public(stream, _) => rustix::net::send(stream, &text, SendFlags::DONTWAIT),
             Self::Internal(stream, _) => rustix::net::send(stream, &text, SendFlags::DONTWAIT),
@@ -117,7 +149,7 @@ impl Stream {
 pub(crate) async fn public(listener: TcpListener, dealer: &Dealer) {
     loop {
         match listener.accept().await.and_then(detach_public) {
-            Ok((stream, address)) => dealer.deal(Stream::Public(stream, address)),
+            Ok((stream, address)) => dealer.let_in(stream, address),
             Err(failure) => recover(failure).await,
         }
     }
@@ -128,7 +160,10 @@ pub(crate) async fn internal(listener: UnixListener, callers: &Callers, dealer: 
     loop {
         match listener.accept().await.and_then(detach_internal) {
             Ok((stream, pid)) => match callers(pid) {
-                Some(agent) => dealer.deal(Stream::Internal(stream, agent)),
+                Some(agent) => {
+                    let account = dealer.ledger.account(&Key::Agent(agent.clone()));
+                    dealer.deal(Stream::Internal(stream, agent), account, None);
+                }
                 None => refuse_stranger(&stream, pid),
             },
             Err(failure) => recover(failure).await,
@@ -141,6 +176,7 @@ fn detach_public(
     (stream, address): (TcpStream, SocketAddr),
 ) -> io::Result<(net::TcpStream, SocketAddr)> {
     stream.set_nodelay(true)?;
+    set_tcp_user_timeout(&stream, LONGEST_STALL)?;
     Ok((stream.into_std()?, address))
 }
 
@@ -169,7 +205,7 @@ async fn recover(failure: io::Error) {
 
 fn refuse_stranger(stream: &unix::net::UnixStream, pid: u32) {
     let error = CallError::UnknownCaller(pid);
-    let sent = rustix::net::send(stream, &refusal::as_text(&error), SendFlags::DONTWAIT);
+    let sent = rustix::net::send(stream, &whole_answer(&error), SendFlags::DONTWAIT);
     warn!(
         pid,
         told = sent.is_ok(),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use par_door::Account;
 use par_telemetry::metrics::{Calls, Family, Histogram, Kind, Page, Surface};
 
 use crate::routes::{Route, RouteTable, Routes};
@@ -18,6 +19,8 @@ pub(crate) struct Figures {
     pub(crate) grpc: Arc<Calls>,
     waiting: AtomicU64,
     wakes: AtomicU64,
+    /// What its callers together have of it.
+    pub(crate) account: Arc<Account>,
 }
 
 impl Default for Figures {
@@ -27,6 +30,7 @@ impl Default for Figures {
             grpc: Calls::through(Surface::Grpc),
             waiting: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
+            account: Arc::default(),
         }
     }
 }

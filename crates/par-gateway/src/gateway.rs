@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use par_door::{Account, Key};
 use par_model::CallError;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -19,9 +20,12 @@ use tracing::{debug, error};
 
 use crate::control::{Callers, Control, Peer, Wake};
 use crate::doors::{self, Arrival, Dealer, Lane, Stream};
+use crate::headers::Scheme;
+use crate::ledger::Ledger;
 use crate::room::{Config, Room};
 use crate::routes::Routes;
-use crate::serve::{Caller, serve};
+use crate::serve::{Caller, serve, serve_as};
+use crate::tls::{self, Tls};
 
 /// Connections to workers that nobody needed for this long are closed, within twice the time.
 const TRIM_EVERY: Duration = Duration::from_secs(5);
@@ -32,6 +36,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The sockets that the gateway serves.
 pub struct Listeners {
     pub public: TcpListener,
+    /// What is spoken on `public`, under HTTP.
+    pub tls: Option<Tls>,
     /// For workers, whose agents call other agents.
     pub internal: Option<UnixListener>,
 }
@@ -60,6 +66,8 @@ pub fn start(
     }
     let local_addr = listeners.public.local_addr()?;
     let config = Arc::new(config);
+    let ledger = Arc::new(Ledger::new(config.per_caller, config.per_agent));
+    let tls = listeners.tls.clone();
     let end = End::default();
     let mut gateway = Gateway {
         local_addr,
@@ -74,15 +82,18 @@ pub fn start(
         lanes.push(Lane::new(inbox));
         let (config, routes) = (Arc::clone(&config), routes.clone());
         let (control, wake) = (control.clone(), Arc::clone(&wake));
+        let (ledger, tls) = (Arc::clone(&ledger), tls.clone());
         let end = end.clone();
         gateway.spawn(format!("gateway-{number}"), move || async move {
-            let room = Rc::new(Room::new(config, routes, control, wake));
-            serve_arrivals(&room, arrivals, end).await;
+            let room = Room::new(config, ledger, tls, routes, control, wake);
+            serve_arrivals(&Rc::new(room), arrivals, end).await;
         })?;
     }
     let dealer = Dealer {
         lanes,
         max_connections: config.max_connections,
+        max_connections_per_address: config.max_connections_per_address,
+        ledger,
     };
     gateway.spawn("gateway-doors".to_owned(), move || async move {
         let open = open_doors(listeners, &callers, &dealer);
@@ -234,24 +245,79 @@ async fn serve_arrivals(room: &Rc<Room>, mut arrivals: mpsc::UnboundedReceiver<A
 
 /// A connection beyond the limit takes the place of one that is idle.
 fn has_room(room: &Room, arrival: &Arrival) -> bool {
-    !arrival.place.is_beyond(room.config.max_connections) || room.watch.make_room()
+    !arrival
+        .places
+        .of_thread
+        .is_beyond(room.config.max_connections)
+        || room.watch.make_room()
 }
 
 async fn welcome(arrival: Arrival, room: Rc<Room>) {
-    let _place = arrival.place;
+    let _places = arrival.places;
+    let account = arrival.account;
     let failure = match arrival.stream {
-        Stream::Public(stream, address) => match TcpStream::from_std(stream) {
-            Ok(stream) => {
-                return serve(stream, Caller::new(room, Peer::Public(address))).await;
+        Stream::Public(stream, address) => match (TcpStream::from_std(stream), room.tls.clone()) {
+            (Ok(stream), None) => return welcome_plain(stream, address, account, room).await,
+            (Ok(stream), Some(tls)) => {
+                // Boxed: connections without TLS are no larger for it.
+                return Box::pin(welcome_tls(&tls, stream, address, account, room)).await;
             }
-            Err(failure) => failure,
+            (Err(failure), _) => failure,
         },
         Stream::Internal(stream, agent) => match UnixStream::from_std(stream) {
             Ok(stream) => {
-                return serve(stream, Caller::new(room, Peer::Internal(agent))).await;
+                let watched = room.watch.enter();
+                let peer = Peer::Internal(agent);
+                let caller = Caller::new(room, peer, account, watched, Scheme::Http);
+                return serve(stream, caller).await;
             }
             Err(failure) => failure,
         },
     };
     debug!(error = %failure, "failed to serve a connection");
+}
+
+async fn welcome_plain(
+    stream: TcpStream,
+    address: SocketAddr,
+    account: Arc<Account>,
+    room: Rc<Room>,
+) {
+    let watched = room.watch.enter();
+    let peer = Peer::Public {
+        address,
+        certificate: None,
+    };
+    serve(
+        stream,
+        Caller::new(room, peer, account, watched, Scheme::Http),
+    )
+    .await;
+}
+
+async fn welcome_tls(
+    tls: &Tls,
+    stream: TcpStream,
+    address: SocketAddr,
+    account: Arc<Account>,
+    room: Rc<Room>,
+) {
+    // One that is silent in its handshake is as idle as one that asks nothing.
+    let watched = room.watch.enter();
+    let secured = match watched.unless_told_to_leave(tls::secure(tls, stream)).await {
+        Some(Ok(secured)) => secured,
+        Some(Err(error)) => return debug!(%address, %error, "no TLS with a caller"),
+        None => return,
+    };
+    let certificate = secured.certificate;
+    let account = match &certificate {
+        Some(name) => room.ledger.account(&Key::Subject(Arc::clone(name))),
+        None => account,
+    };
+    let peer = Peer::Public {
+        address,
+        certificate,
+    };
+    let caller = Caller::new(room, peer, account, watched, Scheme::Https);
+    serve_as(secured.protocol, secured.stream, caller).await;
 }

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    CONNECTION, COOKIE, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
+use par_door::Names;
 use par_model::headers::{CALLER, FORWARDED_PREFIX, HOPS, MAX_HOPS, REQUEST_TIMEOUT};
 use par_model::{AgentId, CallError};
 
@@ -20,6 +21,7 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static(FORWARDED_PREFIX)
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REQUEST_TIMEOUT: HeaderName = HeaderName::from_static(REQUEST_TIMEOUT);
 const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const UPGRADING: HeaderValue = HeaderValue::from_static("upgrade");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -28,22 +30,39 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 #[derive(Clone, Debug)]
 pub(crate) enum Identity {
     /// Anybody who reaches the public address.
-    Public { address: HeaderValue },
+    Public {
+        address: HeaderValue,
+        scheme: Scheme,
+    },
     /// Another agent.
     Agent { name: HeaderValue },
 }
 
+/// How a caller reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
 impl Identity {
-    pub(crate) fn public(address: IpAddr) -> Self {
+    pub(crate) fn public(address: IpAddr, scheme: Scheme) -> Self {
         let address = HeaderValue::try_from(address.to_canonical().to_string())
             .expect("an address is made of header value characters");
-        Self::Public { address }
+        Self::Public { address, scheme }
     }
 
     pub(crate) fn agent(agent: &AgentId) -> Self {
         let name = HeaderValue::try_from(agent.as_str())
             .expect("an agent id is made of header value characters");
         Self::Agent { name }
+    }
+
+    fn scheme(&self) -> Scheme {
+        match self {
+            Self::Public { scheme, .. } => *scheme,
+            Self::Agent { .. } => Scheme::Http,
+        }
     }
 }
 
@@ -67,6 +86,20 @@ pub(crate) fn check_host<B>(request: &mut Request<B>) -> Result<(), CallError> {
         request.headers_mut().insert(HOST, host);
     }
     Ok(())
+}
+
+/// Whether the host that [`check_host`] has settled is one of ours, and whether the page that asks may.
+pub(crate) fn check_names(headers: &HeaderMap, names: &Names) -> Result<(), CallError> {
+    let invalid = |what: &str| CallError::BadRequest(format!("the {what} header is not text"));
+    let host = headers.get(HOST).map(HeaderValue::to_str);
+    let host = host.unwrap_or(Ok("")).map_err(|_| invalid("Host"))?;
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = origins.next().map(HeaderValue::to_str).transpose();
+    let origin = origin.map_err(|_| invalid("Origin"))?;
+    match origins.next() {
+        Some(_) => Err(CallError::BadRequest("more than one Origin header".into())),
+        None => names.admit(host, origin),
+    }
 }
 
 /// HTTP/2 may cut the line in pieces, which HTTP/1 cannot (RFC 9113, 8.2.3).
@@ -189,11 +222,16 @@ pub(crate) fn identify(headers: &mut HeaderMap, caller: &Identity) -> Result<(),
     };
     strip_ours(headers);
     match caller {
-        Identity::Public { address } => append_address(headers, address),
+        Identity::Public { address, .. } => append_address(headers, address),
         Identity::Agent { name } => {
             headers.insert(X_CALLER, name.clone());
         }
     }
+    let scheme = match caller.scheme() {
+        Scheme::Http => HTTP,
+        Scheme::Https => HTTPS,
+    };
+    headers.insert(X_FORWARDED_PROTO, scheme);
     if let Some(hops) = hops {
         headers.insert(X_HOPS, HeaderValue::from(hops));
     }
@@ -243,6 +281,5 @@ pub(crate) fn describe_address(headers: &mut HeaderMap, prefix: &HeaderValue) {
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    headers.insert(X_FORWARDED_PROTO, HTTP);
     headers.insert(X_FORWARDED_PREFIX, prefix.clone());
 }

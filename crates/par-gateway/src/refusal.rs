@@ -1,7 +1,7 @@
 //! Calls that the gateway answers itself.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use par_model::CallError;
@@ -18,6 +18,11 @@ pub(crate) fn reply(error: &CallError) -> Response<ReplyBody> {
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = error.retry_after() {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
 }
 
@@ -27,15 +32,4 @@ pub(crate) fn shown(word: &str) -> String {
         .take(MAX_SHOWN)
         .flat_map(char::escape_debug)
         .collect()
-}
-
-/// The whole answer, for a connection that is not served.
-pub(crate) fn as_text(error: &CallError) -> Vec<u8> {
-    let body = error.to_json();
-    let status = StatusCode::from_u16(error.http_status()).unwrap_or_default();
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
 }

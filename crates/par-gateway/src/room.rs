@@ -8,13 +8,16 @@ use http::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
+use par_door::{Names, Quota};
 use par_model::CallError;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use crate::body::ReplyBody;
 use crate::control::{Control, Peer, Wake};
+use crate::ledger::Ledger;
 use crate::routes::Routes;
+use crate::tls::Tls;
 use crate::upstream::Pools;
 use crate::watch::Watch;
 
@@ -50,6 +53,20 @@ pub struct Config {
     /// none is, it is answered with 503 and closed: a caller that is told can try elsewhere, one that is left in the
     /// backlog only sees silence.
     pub max_connections: usize,
+    /// Connections at one time from one address (of IPv6: one network of 64 bits), over all threads.
+    pub max_connections_per_address: u32,
+    /// Calls of one caller, whatever it calls.
+    pub per_caller: Quota,
+    /// Calls of one agent, whoever calls it.
+    pub per_agent: Quota,
+    /// As whom we may be asked, and by pages of whom.
+    pub names: Names,
+    /// How long a caller may take nothing of its answers.
+    pub stall_timeout: Duration,
+    /// Bytes a second that keep an upload from being given up once it has taken as long as a call without one may.
+    pub slowest_upload: u32,
+    /// How long a WebSocket may be silent both ways.
+    pub websocket_idle: Duration,
     /// Calls at one time on one connection of a caller that speaks HTTP/2.
     pub max_concurrent_streams: u32,
     pub max_headers: usize,
@@ -69,6 +86,16 @@ impl Default for Config {
             call_timeout: Duration::from_secs(60),
             answer_slack: Duration::from_secs(5),
             max_connections: 1024,
+            max_connections_per_address: 512,
+            per_caller: Quota {
+                calls: 512,
+                rate: None,
+            },
+            per_agent: Quota::default(),
+            names: Names::default(),
+            stall_timeout: Duration::from_secs(120),
+            slowest_upload: 64,
+            websocket_idle: Duration::from_secs(3600),
             max_concurrent_streams: 256,
             max_headers: 128,
             max_header_bytes: 64 << 10,
@@ -79,6 +106,8 @@ impl Default for Config {
 pub(crate) struct Room {
     pub(crate) config: Arc<Config>,
     pub(crate) routes: Routes,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) pools: Pools,
     pub(crate) watch: Watch,
     control: Control,
@@ -87,15 +116,24 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn new(config: Arc<Config>, routes: Routes, control: Control, wake: Wake) -> Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        ledger: Arc<Ledger>,
+        tls: Option<Tls>,
+        routes: Routes,
+        control: Control,
+        wake: Wake,
+    ) -> Self {
         let mut http = http1::Builder::new();
         http.header_read_timeout(None) // the watch does it
             .max_headers(config.max_headers)
             .max_header_size(config.max_header_bytes)
             .max_buf_size(config.max_header_bytes.max(128 << 10));
         Self {
-            watch: Watch::new(config.header_timeout, config.answer_slack),
+            watch: Watch::new(&config),
             config,
+            ledger,
+            tls,
             routes,
             pools: Pools::default(),
             control,

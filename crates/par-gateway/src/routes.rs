@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use arc_swap::ArcSwap;
+use par_door::Account;
 use par_model::{AgentId, ReplicaId};
 use par_telemetry::metrics::Tally;
 use tokio::sync::watch;
@@ -193,6 +194,13 @@ impl Routes {
     pub(crate) fn figures_of(&self, agent: &str) -> Arc<Figures> {
         let table = self.peek();
         Arc::clone(table.figures_of(agent).unwrap_or(&self.nobodys))
+    }
+
+    /// What callers together have of an agent.
+    pub(crate) fn account_of(&self, agent: &str) -> Arc<Account> {
+        let table = self.peek();
+        let figures = table.figures_of(agent).unwrap_or(&self.nobodys);
+        Arc::clone(&figures.account)
     }
 
     /// Counts an HTTP call from now on.

@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use http::header::{CONNECTION, UPGRADE};
@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use par_door::{Account, Strict};
 use par_model::CallError;
 use par_telemetry::metrics::Tally;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,13 +22,13 @@ use tracing::debug;
 use crate::body::ReplyBody;
 use crate::control::Peer;
 use crate::forward::forward;
-use crate::headers::{self, Identity};
+use crate::headers::{self, Identity, Scheme};
+use crate::ledger::Turns;
 use crate::path::{self, Asked};
 use crate::refusal;
 use crate::room::Room;
 use crate::sniff::{self, Protocol, Sniff};
 use crate::streams;
-use crate::strict::Strict;
 use crate::tunnel::Tunnel;
 use crate::watch::{Attended, Verdict, Watched};
 
@@ -35,22 +36,35 @@ use crate::watch::{Attended, Verdict, Watched};
 pub(crate) struct Caller {
     pub(crate) room: Rc<Room>,
     peer: Peer,
+    account: Arc<Account>,
     pub(crate) identity: Identity,
     pub(crate) watched: Rc<Watched>,
     /// Set by the last request on a connection that leaves HTTP.
-    tunnel: RefCell<Option<Tunnel>>,
+    tunnel: RefCell<Option<Leaving>>,
+}
+
+/// A call that goes on when its connection has left HTTP.
+struct Leaving {
+    tunnel: Tunnel,
+    _turns: Turns,
 }
 
 impl Caller {
-    pub(crate) fn new(room: Rc<Room>, peer: Peer) -> Self {
+    pub(crate) fn new(
+        room: Rc<Room>,
+        peer: Peer,
+        account: Arc<Account>,
+        watched: Rc<Watched>,
+        scheme: Scheme,
+    ) -> Self {
         let identity = match &peer {
-            Peer::Public(address) => Identity::public(address.ip()),
+            Peer::Public { address, .. } => Identity::public(address.ip(), scheme),
             Peer::Internal(agent) => Identity::agent(agent),
         };
-        let watched = room.watch.enter();
         Self {
             room,
             peer,
+            account,
             identity,
             watched,
             tunnel: RefCell::new(None),
@@ -58,9 +72,9 @@ impl Caller {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Attended> {
-        let on_call = self.watched.begin_call();
+        let mut on_call = self.watched.begin_call();
         let may_leave_http = request.headers().contains_key(UPGRADE);
-        let (answered, tally) = self.admit(request).await;
+        let (answered, tally) = self.admit(request, &mut on_call.turns).await;
         let is_last = match &answered {
             // What follows a request to leave HTTP is not watched any more.
             Ok(response) => may_leave_http && response.status() != StatusCode::SWITCHING_PROTOCOLS,
@@ -72,20 +86,32 @@ impl Caller {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        response.map(|body| Attended {
-            body,
-            _on_call: on_call,
-            tally,
-        })
+        response.map(|body| Attended::new(body, on_call, tally))
+    }
+
+    /// Whether a request may come from this caller at all, before it is known whom it asks.
+    pub(crate) fn check<B>(
+        &self,
+        request: &mut Request<B>,
+        turns: &mut Turns,
+    ) -> Result<(), CallError> {
+        self.room.ledger.admit(&self.account, turns)?;
+        headers::check_host(request)?;
+        match self.peer {
+            // Pages of a browser come through the public door only.
+            Peer::Public { .. } => headers::check_names(request.headers(), &self.room.config.names),
+            Peer::Internal(_) => Ok(()),
+        }
     }
 
     /// What is answered, and where it counts if it is a call.
     pub(crate) async fn admit(
         &self,
         request: Request<Incoming>,
+        turns: &mut Turns,
     ) -> (Result<Response<ReplyBody>, CallError>, Option<Tally>) {
         let mut tally = None;
-        let answered = self.ask(request, &mut tally).await;
+        let answered = self.ask(request, &mut tally, turns).await;
         if let Some(tally) = &mut tally {
             tally.ends_with(match &answered {
                 Ok(response) => response.status().as_u16(),
@@ -99,11 +125,12 @@ impl Caller {
         &self,
         mut request: Request<Incoming>,
         tally: &mut Option<Tally>,
+        turns: &mut Turns,
     ) -> Result<Response<ReplyBody>, CallError> {
         if request.method() == Method::CONNECT {
             return Err(CallError::WrongMethod);
         }
-        headers::check_host(&mut request)?;
+        self.check(&mut request, turns)?;
         let uri = request.uri().clone();
         match path::split(uri.path()) {
             Asked::Control => {
@@ -111,9 +138,15 @@ impl Caller {
                 self.room.ask_control(request, self.peer.clone()).await
             }
             Asked::Agent { id, rest } => {
-                *tally = Some(self.room.routes.count_http(&id));
-                let answer = forward(&self.room, self, &id, rest, request).await?;
-                *self.tunnel.borrow_mut() = answer.tunnel;
+                let room = &self.room;
+                *tally = Some(room.routes.count_http(&id));
+                room.ledger
+                    .admit_to(|| room.routes.account_of(&id), turns)?;
+                let answer = forward(room, self, &id, rest, request).await?;
+                *self.tunnel.borrow_mut() = answer.tunnel.map(|tunnel| Leaving {
+                    tunnel,
+                    _turns: std::mem::take(turns),
+                });
                 Ok(answer.response)
             }
         }
@@ -125,28 +158,32 @@ pub(crate) async fn serve<S>(stream: S, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Sniff + Unpin + Send + 'static,
 {
-    let peer = caller.peer.clone();
-    match sniffed(&stream, &caller.watched).await {
+    let sniffed = caller
+        .watched
+        .unless_told_to_leave(sniff::protocol(&stream));
+    match sniffed.await {
+        // Silent for too long.
         None => {}
-        Some(Ok(Protocol::Http1)) => serve_one_by_one(stream, caller).await,
+        Some(Ok(protocol)) => serve_as(protocol, stream, caller).await,
+        Some(Err(error)) => debug!(peer = ?caller.peer, %error, "connection broken before a word"),
+    }
+}
+
+/// As [`serve`], when it is known what is spoken.
+pub(crate) async fn serve_as<S>(protocol: Protocol, stream: S, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match protocol {
+        Protocol::Http1 => serve_one_by_one(stream, caller).await,
         // Boxed: connections that speak HTTP/1 are no larger for it.
-        Some(Ok(Protocol::Http2)) => {
+        Protocol::Http2 => {
+            let peer = caller.peer.clone();
             if let Err(error) = Box::pin(streams::serve(stream, caller)).await {
                 debug!(?peer, %error, "connection broken");
             }
         }
-        Some(Err(error)) => debug!(?peer, %error, "connection broken before a word"),
     }
-}
-
-/// None when the caller was silent for too long.
-async fn sniffed(stream: &impl Sniff, watched: &Watched) -> Option<io::Result<Protocol>> {
-    let mut sniffing = pin!(sniff::protocol(stream));
-    poll_fn(|cx| match watched.verdict(cx) {
-        Verdict::Stay | Verdict::Retire => sniffing.as_mut().poll(cx).map(Some),
-        Verdict::Finish | Verdict::Leave => Poll::Ready(None),
-    })
-    .await
 }
 
 async fn serve_one_by_one<S>(stream: S, caller: Caller)
@@ -157,9 +194,9 @@ where
     if let Err(error) = serve_http(stream, &caller).await {
         debug!(peer = ?caller.peer, %error, "connection broken");
     }
-    let tunnel = caller.tunnel.take();
-    if let Some(tunnel) = tunnel
-        && let Err(error) = tunnel.run().await
+    let leaving = caller.tunnel.take();
+    if let Some(Leaving { tunnel, _turns }) = leaving
+        && let Err(error) = tunnel.run(caller.room.config.websocket_idle).await
     {
         debug!(peer = ?caller.peer, %error, "tunnel broken");
     }
@@ -179,7 +216,7 @@ where
     let mut told = Verdict::Stay;
     poll_fn(|cx| {
         match caller.watched.verdict(cx) {
-            Verdict::Leave => return Poll::Ready(Ok(())),
+            Verdict::Leave | Verdict::Cut => return Poll::Ready(Ok(())),
             Verdict::Finish if told == Verdict::Stay => {
                 told = Verdict::Finish;
                 connection.as_mut().graceful_shutdown();

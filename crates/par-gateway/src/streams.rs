@@ -64,7 +64,11 @@ where
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let mut goodbye = None;
     poll_fn(|cx| {
-        if watched.verdict(cx) != Verdict::Stay && goodbye.is_none() {
+        let verdict = watched.verdict(cx);
+        if verdict == Verdict::Cut {
+            return Poll::Ready(Ok(()));
+        }
+        if verdict != Verdict::Stay && goodbye.is_none() {
             connection.as_mut().graceful_shutdown();
             goodbye = Some(Goodbye::to(&watched));
         }
@@ -107,23 +111,19 @@ impl Goodbye {
 
 async fn answer(
     caller: Rc<Caller>,
-    on_call: OnCall,
+    mut on_call: OnCall,
     mut request: Request<Incoming>,
 ) -> Response<Attended> {
     let (response, tally) = if grpc::is_call(&request) {
-        let (response, tally) = call(&caller.room, &caller, request).await;
+        let (response, tally) = call(&caller.room, &caller, request, &mut on_call.turns).await;
         (response, Some(tally))
     } else {
         headers::join_cookies(request.headers_mut());
-        let (answered, tally) = caller.admit(request).await;
+        let (answered, tally) = caller.admit(request, &mut on_call.turns).await;
         (
             answered.unwrap_or_else(|error| refusal::reply(&error)),
             tally,
         )
     };
-    response.map(|body| Attended {
-        body,
-        _on_call: on_call,
-        tally,
-    })
+    response.map(|body| Attended::new(body, on_call, tally))
 }

@@ -15,16 +15,19 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use par_door::Pulse;
 use par_telemetry::metrics::Tally;
 
 use crate::body::{BoxError, ReplyBody};
 use crate::grpc;
+use crate::ledger::Turns;
+use crate::room::Config;
 
 /// The clock is looked at so many times within the shortest wait that it measures, or once in [`LONGEST_ROUND`].
 const ROUNDS: u32 = 8;
@@ -38,6 +41,10 @@ pub(crate) struct Watch {
     interval: Duration,
     /// Rounds that a caller may be silent.
     patience: u32,
+    /// Rounds that a caller may take nothing of what there is for it.
+    stall: u32,
+    /// What an upload has to bring in a round to go on for longer than a call without one.
+    bytes_a_round: f64,
     round: Rc<Cell<u32>>,
     /// For those who come.
     verdict: Cell<Verdict>,
@@ -52,7 +59,10 @@ pub(crate) enum Verdict {
     Retire,
     /// Answer what was asked, then leave.
     Finish,
+    /// Nothing is asked.
     Leave,
+    /// Nothing is taken of what is answered.
+    Cut,
 }
 
 /// One connection.
@@ -64,44 +74,41 @@ pub(crate) struct Watched {
     calls: Cell<u32>,
     begun: Cell<u32>,
     answer_wait: Cell<Option<AnswerWait>>,
+    bytes_a_round: f64,
+    /// Answers of which the caller has not asked for the next piece, and the round in which it last did.
+    owed: Cell<u32>,
+    taken_in: Cell<u32>,
     pulse: Arc<Pulse>,
     verdict: Cell<Verdict>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// What the stream of a connection tells the clock.
-#[derive(Default)]
-pub(crate) struct Pulse {
-    /// The caller does not take what was written.
-    pub(crate) blocked: AtomicBool,
-    /// The caller has sent something.
-    pub(crate) heard: AtomicBool,
-    /// A request has come and is not answered yet.
-    pub(crate) on_call: AtomicBool,
-}
-
-impl Pulse {
-    /// Whether the stream is between two answers.
-    pub(crate) fn lets_us_answer(&self) -> bool {
-        !self.on_call.load(Ordering::Relaxed) && !self.blocked.load(Ordering::Relaxed)
-    }
-}
-
-/// The wait for the head of an answer; it begins anew whenever more of the request has come.
+/// The wait for the head of an answer; it begins anew whenever more of the request has come, as long as enough comes.
 #[derive(Clone, Copy)]
 struct AnswerWait {
     rounds: u32,
+    began: u32,
+    /// What the caller had sent at the beginning, and when it was last looked.
+    heard_before: u64,
+    heard: u64,
     until: u32,
 }
 
 impl Watch {
-    /// `slack` is the shortest wait for an answer that has to be measured.
-    pub(crate) fn new(patience: Duration, slack: Duration) -> Self {
-        let shortest = patience.min(slack) / ROUNDS;
+    pub(crate) fn new(config: &Config) -> Self {
+        let Config {
+            header_timeout: patience,
+            answer_slack: slack, // the shortest wait for an answer that has to be measured
+            stall_timeout: stall,
+            ..
+        } = *config;
+        let shortest = patience.min(slack).min(stall) / ROUNDS;
         let interval = shortest.clamp(Duration::from_millis(1), LONGEST_ROUND);
         Self {
             interval,
             patience: rounds_in(patience, interval),
+            stall: rounds_in(stall, interval),
+            bytes_a_round: f64::from(config.slowest_upload) * interval.as_secs_f64(),
             round: Rc::default(),
             verdict: Cell::new(Verdict::Stay),
             connections: RefCell::default(),
@@ -125,6 +132,9 @@ impl Watch {
             calls: Cell::default(),
             begun: Cell::default(),
             answer_wait: Cell::default(),
+            bytes_a_round: self.bytes_a_round,
+            owed: Cell::default(),
+            taken_in: Cell::default(),
             pulse: Arc::default(),
             verdict: Cell::new(self.verdict.get()),
             waker: RefCell::default(),
@@ -139,6 +149,9 @@ impl Watch {
         self.for_each(|watched| {
             if watched.has_waited_too_long(self.patience) {
                 watched.tell(Verdict::Leave);
+            }
+            if watched.takes_nothing_for_longer_than(self.stall) {
+                watched.tell(Verdict::Cut);
             }
             if watched.answer_is_overdue() {
                 watched.wake();
@@ -201,6 +214,19 @@ impl Watched {
         self.verdict.get()
     }
 
+    /// None when the connection has to go before `first` is done.
+    pub(crate) async fn unless_told_to_leave<T>(
+        &self,
+        first: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut first = pin!(first);
+        poll_fn(|cx| match self.verdict(cx) {
+            Verdict::Stay | Verdict::Retire => first.as_mut().poll(cx).map(Some),
+            Verdict::Finish | Verdict::Leave | Verdict::Cut => Poll::Ready(None),
+        })
+        .await
+    }
+
     pub(crate) fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)
     }
@@ -224,25 +250,42 @@ impl Watched {
     }
 
     fn restart_answer_wait(&self, rounds: u32) {
-        let until = self.round.get().wrapping_add(rounds);
-        self.answer_wait.set(Some(AnswerWait { rounds, until }));
+        let (now, heard) = (self.round.get(), self.pulse.heard.load(Ordering::Relaxed));
+        self.answer_wait.set(Some(AnswerWait {
+            rounds,
+            began: now,
+            heard_before: heard,
+            heard,
+            until: now.wrapping_add(rounds),
+        }));
     }
 
     fn answer_is_overdue(&self) -> bool {
         let Some(wait) = self.answer_wait.get() else {
             return false;
         };
-        if self.pulse.heard.swap(false, Ordering::Relaxed) {
-            self.restart_answer_wait(wait.rounds);
-            return false;
+        let now = self.round.get();
+        let heard = self.pulse.heard.load(Ordering::Relaxed);
+        if heard != wait.heard {
+            let rounds = wait.extended(now, heard, self.bytes_a_round);
+            let until = now.wrapping_add(rounds);
+            self.answer_wait.set(Some(AnswerWait {
+                heard,
+                until,
+                ..wait
+            }));
+            return rounds == 0;
         }
-        let left = wait.until.wrapping_sub(self.round.get());
-        left > MOST_ROUNDS // it has passed zero
+        wait.until.wrapping_sub(now) > MOST_ROUNDS // it has passed zero
+    }
+
+    fn takes_nothing_for_longer_than(&self, stall: u32) -> bool {
+        self.owed.get() > 0 && self.round.get().wrapping_sub(self.taken_in.get()) > stall
     }
 
     /// How long it has waited for a request; none for one that has anything else to do.
     fn idle_rounds(&self, now: u32) -> Option<u32> {
-        let leaves = self.verdict.get() == Verdict::Leave;
+        let leaves = self.verdict.get() >= Verdict::Leave;
         let busy = leaves || self.pulse.blocked.load(Ordering::Relaxed);
         let since = self.waiting_since.get().filter(|_| !busy)?;
         Some(now.wrapping_sub(since))
@@ -258,7 +301,10 @@ impl Watched {
         self.calls.set(self.calls.get() + 1);
         self.begun.set(self.begun.get().wrapping_add(1));
         self.pulse.on_call.store(true, Ordering::Relaxed);
-        OnCall(Rc::clone(self))
+        OnCall {
+            watched: Rc::clone(self),
+            turns: Turns::default(),
+        }
     }
 
     fn has_waited_too_long(&self, patience: u32) -> bool {
@@ -292,26 +338,76 @@ fn rounds_in(time: Duration, interval: Duration) -> u32 {
     u32::try_from(rounds).map_or(MOST_ROUNDS, |rounds| rounds.min(MOST_ROUNDS))
 }
 
+impl AnswerWait {
+    /// For how many rounds more it may wait, when something has come: as long as for a whole answer, but no longer in
+    /// all than twice as long and what was sent allows.
+    fn extended(&self, now: u32, heard: u64, bytes_a_round: f64) -> u32 {
+        if bytes_a_round <= 0.0 {
+            return self.rounds;
+        }
+        let earned = heard.wrapping_sub(self.heard_before) as f64 / bytes_a_round;
+        let most = 2.0 * f64::from(self.rounds) + earned;
+        let left = most - f64::from(now.wrapping_sub(self.began));
+        self.rounds.min(left.max(0.0) as u32)
+    }
+}
+
 /// A request is being answered, until dropped.
-pub(crate) struct OnCall(Rc<Watched>);
+pub(crate) struct OnCall {
+    watched: Rc<Watched>,
+    pub(crate) turns: Turns,
+}
 
 impl Drop for OnCall {
     fn drop(&mut self) {
-        self.0.calls.set(self.0.calls.get() - 1);
-        if self.0.calls.get() > 0 {
+        let watched = &self.watched;
+        watched.calls.set(watched.calls.get() - 1);
+        if watched.calls.get() > 0 {
             return;
         }
-        self.0.waiting_since.set(Some(self.0.round.get()));
-        self.0.pulse.on_call.store(false, Ordering::Relaxed);
+        watched.waiting_since.set(Some(watched.round.get()));
+        watched.pulse.on_call.store(false, Ordering::Relaxed);
     }
 }
 
 /// The body of an answer; its end is the end of the call.
 pub(crate) struct Attended {
-    pub(crate) body: ReplyBody,
-    pub(crate) _on_call: OnCall,
+    body: ReplyBody,
+    on_call: OnCall,
     /// None for what is not for an agent.
-    pub(crate) tally: Option<Tally>,
+    tally: Option<Tally>,
+    /// There was a piece, and the next was not asked for yet.
+    is_owed: bool,
+}
+
+impl Attended {
+    pub(crate) fn new(body: ReplyBody, on_call: OnCall, tally: Option<Tally>) -> Self {
+        Self {
+            body,
+            on_call,
+            tally,
+            is_owed: false,
+        }
+    }
+
+    fn set_owed(&mut self, is_owed: bool) {
+        let watched = &self.on_call.watched;
+        if is_owed {
+            watched.taken_in.set(watched.round.get());
+        }
+        match (self.is_owed, is_owed) {
+            (false, true) => watched.owed.set(watched.owed.get() + 1),
+            (true, false) => watched.owed.set(watched.owed.get() - 1),
+            _ => {}
+        }
+        self.is_owed = is_owed;
+    }
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.set_owed(false);
+    }
 }
 
 impl Body for Attended {
@@ -322,7 +418,9 @@ impl Body for Attended {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.set_owed(matches!(polled, Poll::Ready(Some(_))));
+        let frame = ready!(polled);
         if let (Some(tally), Some(Ok(frame))) = (&mut self.tally, &frame)
             && let Some(code) = frame.trailers_ref().and_then(grpc::status)
         {

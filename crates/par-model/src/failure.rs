@@ -34,6 +34,24 @@ pub enum CallError {
     Overloaded,
     #[error("Too many connections; try again later")]
     TooManyConnections,
+    /// Of one caller, at one time.
+    #[error("you have {limit} calls in flight, which is the limit of one caller; try again when one is over")]
+    CallerBusy { limit: u32 },
+    /// Of one caller, in a time.
+    #[error("you call more often than {rate} times a second; try again in {} s", wait.as_secs_f64().ceil())]
+    CallerTooFast { rate: u32, wait: Duration },
+    /// Of all callers of one agent, at one time.
+    #[error("the agent has {limit} calls in flight, which is its limit; try again later")]
+    AgentBusy { limit: u32 },
+    /// Of all callers of one agent, in a time.
+    #[error("the agent is called more often than {rate} times a second; try again in {} s", wait.as_secs_f64().ceil())]
+    AgentTooBusy { rate: u32, wait: Duration },
+    /// A name that was bound to our address by somebody else (DNS rebinding).
+    #[error("`{0}` is not a name of this server: use its address, or have the operator add the name to `hosts`")]
+    ForeignHost(String),
+    /// A page of somebody else.
+    #[error("pages of `{0}` may not use this server: have the operator add it to `origins`")]
+    ForeignOrigin(String),
     #[error("more than {0} agents called each other for one call")]
     TooManyHops(u32),
     #[error("the agent ended while it answered: {0}")]
@@ -65,6 +83,9 @@ impl CallError {
             Self::BodyTooLarge { .. } => (413, 8),
             Self::NotReady(_) => (503, 14),
             Self::Overloaded | Self::TooManyConnections => (503, 8),
+            Self::CallerBusy { .. } | Self::CallerTooFast { .. } => (429, 8),
+            Self::AgentBusy { .. } | Self::AgentTooBusy { .. } => (503, 14),
+            Self::ForeignHost(_) | Self::ForeignOrigin(_) => (403, 7),
             Self::DeadlineExceeded(_) => (504, 4),
             Self::TooManyHops(_) => (508, 9),
             Self::AgentGone(_) | Self::Unreachable(_) => (502, 14),
@@ -76,6 +97,17 @@ impl CallError {
 
     pub fn http_status(&self) -> u16 {
         self.on_the_wire().0
+    }
+
+    /// Seconds after which it is worth to try again, where that is known to help.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::CallerTooFast { wait, .. } | Self::AgentTooBusy { wait, .. } => {
+                Some(wait.as_secs_f64().ceil().max(1.0) as u64)
+            }
+            _ if matches!(self.http_status(), 429 | 503) => Some(1),
+            _ => None,
+        }
     }
 
     /// The body of every refusal: `{"detail": …}`.
@@ -99,6 +131,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_asked_to_come_back_is_told_when() {
+        let too_fast = |wait| CallError::CallerTooFast { rate: 1, wait };
+        for (error, seconds) in [
+            (too_fast(Duration::from_millis(1)), Some(1)),
+            (too_fast(Duration::from_millis(2100)), Some(3)),
+            (CallError::CallerBusy { limit: 1 }, Some(1)),
+            (CallError::Overloaded, Some(1)),
+            (CallError::UnknownPath, None),
+        ] {
+            assert_eq!(error.retry_after(), seconds, "{error}");
+        }
+    }
 
     #[test]
     fn a_refusal_is_one_json_object_with_a_detail() {

@@ -53,6 +53,7 @@ impl House {
         let routes = Routes::default();
         let listeners = Listeners {
             public,
+            tls: None,
             internal: Some(UnixListener::bind(folder.path().join("internal")).expect("a socket")),
         };
         let gateway =
@@ -118,7 +119,7 @@ fn control() -> Control {
         answer: Arc::new(|request, peer| {
             Box::pin(async move {
                 let peer = match peer {
-                    Peer::Public(_) => "public".to_owned(),
+                    Peer::Public { .. } => "public".to_owned(),
                     Peer::Internal(agent) => agent.to_string(),
                 };
                 let headers = request.headers().len();

@@ -37,10 +37,10 @@ pub(crate) fn refusal(error: &CallError) -> Response<Answer> {
     let status =
         StatusCode::from_u16(error.http_status()).expect("the failure table holds valid statuses");
     let mut response = json_text(status, error.to_json().into());
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if let Some(seconds) = error.retry_after() {
         response
             .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -10,13 +10,13 @@ use par_model::CallError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::{Ambiguous, Framing};
-use crate::refusal;
-use crate::watch::Pulse;
+use crate::pulse::Pulse;
+use crate::words::whole_answer;
 
 /// Makes any head one that hyper answers with 400: no head may hold a zero byte.
 const POISON: &[u8] = b"\0\r\n\r\n";
 
-pub(crate) struct Strict<S> {
+pub struct Strict<S> {
     stream: S,
     framing: Framing,
     refused: Option<Refused>,
@@ -34,7 +34,7 @@ enum Refused {
 }
 
 impl<S> Strict<S> {
-    pub(crate) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
+    pub fn new(stream: S, pulse: Arc<Pulse>) -> Self {
         Self {
             stream,
             framing: Framing::default(),
@@ -48,9 +48,7 @@ impl<S> Strict<S> {
         buf.set_filled(from + found.at);
         self.refused = Some(match found.in_head {
             false => Refused::Body,
-            true if self.pulse.lets_us_answer() => {
-                Refused::Answered(refusal::as_text(&ambiguous()))
-            }
+            true if self.pulse.lets_us_answer() => Refused::Answered(whole_answer(&ambiguous())),
             true => Refused::Head(POISON),
         });
     }
@@ -98,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Strict<S> {
         }
         let from = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        this.pulse.heard.store(true, Ordering::Relaxed);
+        this.pulse.hear(buf.filled().len() - from);
         let framed = this.framing.feed(&buf.filled()[from..]);
         if this.framing.take_whole_head() {
             this.pulse.on_call.store(true, Ordering::Relaxed);

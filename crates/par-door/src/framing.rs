@@ -16,7 +16,7 @@ const MAX_LINE: usize = 256 << 10;
 const MAX_CHUNK_LINE: usize = 4 << 10;
 
 #[derive(Debug, Default)]
-pub(crate) struct Framing {
+pub struct Framing {
     part: Part,
     /// A line that has not ended yet.
     unfinished: Vec<u8>,
@@ -52,14 +52,14 @@ struct Head {
 
 /// The byte at `at` makes the message one that could be read in two ways.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Ambiguous {
-    pub(crate) at: usize,
-    pub(crate) in_head: bool,
+pub struct Ambiguous {
+    pub at: usize,
+    pub in_head: bool,
 }
 
 impl Framing {
     /// Follows what came next on the connection.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -83,7 +83,7 @@ impl Framing {
     }
 
     /// Whether there is a request to answer since this was last asked.
-    pub(crate) fn take_whole_head(&mut self) -> bool {
+    pub fn take_whole_head(&mut self) -> bool {
         std::mem::take(&mut self.whole_head)
     }
 
