@@ -6,6 +6,7 @@
 //! Deciding is apart from doing: `framing`, `host` and `rate` are values that know no socket and no clock.
 
 mod accounts;
+mod addressed;
 mod framing;
 mod host;
 mod pulse;
@@ -15,6 +16,7 @@ mod strict;
 mod words;
 
 pub use accounts::{Accounts, Key};
+pub use addressed::settle_host;
 pub use framing::{Ambiguous, Framing};
 pub use host::{Host, Names};
 pub use pulse::Pulse;

@@ -4,11 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    CONNECTION, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
-use par_door::Names;
 use par_model::headers::{CALLER, FORWARDED_PREFIX, HOPS, MAX_HOPS, REQUEST_TIMEOUT};
 use par_model::{AgentId, CallError};
 
@@ -63,42 +62,6 @@ impl Identity {
             Self::Public { scheme, .. } => *scheme,
             Self::Agent { .. } => Scheme::Http,
         }
-    }
-}
-
-/// A target that names its host replaces the `Host` line; otherwise there is exactly one (RFC 9112, 3.2). In HTTP/2
-/// the target (`:authority`) is usually all there is.
-pub(crate) fn check_host<B>(request: &mut Request<B>) -> Result<(), CallError> {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    match (hosts, request.version()) {
-        (1, _) => {}
-        (0, Version::HTTP_10) => {
-            let nobody = HeaderValue::from_static("localhost");
-            request.headers_mut().insert(HOST, nobody);
-        }
-        (0, Version::HTTP_2) if request.uri().authority().is_some() => {}
-        (0, _) => return Err(CallError::BadRequest("the Host header is missing".into())),
-        _ => return Err(CallError::BadRequest("more than one Host header".into())),
-    }
-    if let Some(authority) = request.uri().authority() {
-        let host = HeaderValue::try_from(authority.as_str())
-            .map_err(|_| CallError::BadRequest("the target's host is not valid".into()))?;
-        request.headers_mut().insert(HOST, host);
-    }
-    Ok(())
-}
-
-/// Whether the host that [`check_host`] has settled is one of ours, and whether the page that asks may.
-pub(crate) fn check_names(headers: &HeaderMap, names: &Names) -> Result<(), CallError> {
-    let invalid = |what: &str| CallError::BadRequest(format!("the {what} header is not text"));
-    let host = headers.get(HOST).map(HeaderValue::to_str);
-    let host = host.unwrap_or(Ok("")).map_err(|_| invalid("Host"))?;
-    let mut origins = headers.get_all(ORIGIN).iter();
-    let origin = origins.next().map(HeaderValue::to_str).transpose();
-    let origin = origin.map_err(|_| invalid("Origin"))?;
-    match origins.next() {
-        Some(_) => Err(CallError::BadRequest("more than one Origin header".into())),
-        None => names.admit(host, origin),
     }
 }
 

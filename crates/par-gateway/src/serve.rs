@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use par_door::{Account, Strict};
+use par_door::{Account, Strict, settle_host};
 use par_model::CallError;
 use par_telemetry::metrics::Tally;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -96,10 +96,10 @@ impl Caller {
         turns: &mut Turns,
     ) -> Result<(), CallError> {
         self.room.ledger.admit(&self.account, turns)?;
-        headers::check_host(request)?;
+        settle_host(request)?;
         match self.peer {
             // Pages of a browser come through the public door only.
-            Peer::Public { .. } => headers::check_names(request.headers(), &self.room.config.names),
+            Peer::Public { .. } => self.room.config.names.admit_request(request.headers()),
             Peer::Internal(_) => Ok(()),
         }
     }

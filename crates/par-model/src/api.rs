@@ -200,6 +200,21 @@ pub struct SupervisorStatus {
     /// Why what is wanted could not be kept lately: it holds only until the supervisor ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsaved: Option<String>,
+    /// Absent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
+}
+
+/// What callers of the supervisor are shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TlsStatus {
+    /// `none`, `optional` or `required`: whether callers are asked for a certificate.
+    pub client_auth: String,
+    /// When the certificate that is in use was read.
+    pub loaded_at: String,
+    /// Why what has been put in place since cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

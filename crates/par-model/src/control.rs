@@ -62,6 +62,15 @@ pub struct WorkerSpec {
     pub sessions: SessionLimits,
     #[serde(default)]
     pub liveness: Liveness,
+    #[serde(default)]
+    pub known_as: KnownAs,
+}
+
+/// As whom the agent's own port may be asked, beside its addresses, and by pages of whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownAs {
+    pub hosts: Vec<String>,
+    pub origins: Vec<String>,
 }
 
 /// How the worker finds out that its agent hangs.

@@ -35,7 +35,9 @@ pub enum CallError {
     #[error("Too many connections; try again later")]
     TooManyConnections,
     /// Of one caller, at one time.
-    #[error("you have {limit} calls in flight, which is the limit of one caller; try again when one is over")]
+    #[error(
+        "you have {limit} calls in flight, which is the limit of one caller; try again when one is over"
+    )]
     CallerBusy { limit: u32 },
     /// Of one caller, in a time.
     #[error("you call more often than {rate} times a second; try again in {} s", wait.as_secs_f64().ceil())]
@@ -47,7 +49,9 @@ pub enum CallError {
     #[error("the agent is called more often than {rate} times a second; try again in {} s", wait.as_secs_f64().ceil())]
     AgentTooBusy { rate: u32, wait: Duration },
     /// A name that was bound to our address by somebody else (DNS rebinding).
-    #[error("`{0}` is not a name of this server: use its address, or have the operator add the name to `hosts`")]
+    #[error(
+        "`{0}` is not a name of this server: use its address, or have the operator add the name to `hosts`"
+    )]
     ForeignHost(String),
     /// A page of somebody else.
     #[error("pages of `{0}` may not use this server: have the operator add it to `origins`")]

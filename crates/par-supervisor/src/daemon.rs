@@ -1,7 +1,7 @@
 //! `par up`: puts the rooms together, serves, and ends in order, or gives its place to another process.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -40,6 +40,7 @@ use crate::publisher::Publisher;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::state::{StateError, StateFolder};
+use crate::tls::{Renewal, TlsError};
 
 /// What is said once, when the supervisor serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub enum StartError {
     Kept(#[from] par_store::StoreError),
     #[error("failed to open the package store")]
     Store(#[source] par_package::PackageError),
+    #[error("failed to serve over TLS")]
+    Tls(#[from] TlsError),
     #[error("failed to take over from the supervisor before us")]
     TakeOver(#[source] io::Error),
     #[error(
@@ -151,7 +154,7 @@ impl Daemon {
         // Until the end of the runtime.
         tokio::task::spawn_local(par_sandbox::reap_orphans()?);
         let announcement = Announcement {
-            url: url_of(self.public.local_addr()?),
+            url: url_of(self.public.local_addr()?, self.settings.tls.is_some()),
             pid: std::process::id(),
             state: state.root().to_owned(),
         };
@@ -197,6 +200,8 @@ impl Serving {
         state: StateFolder,
         announcement: &Announcement,
     ) -> Result<Self, StartError> {
+        // First: a file that cannot be used ends nothing that runs.
+        let renewal = settings.tls.clone().map(Renewal::begin).transpose()?;
         let store = par_store::Store::open(state.root(), par_store::Bounds::default())?;
         let store = Arc::new(store);
         let (events, writer) = EventLog::new(Arc::clone(&store))?;
@@ -216,7 +221,13 @@ impl Serving {
         let routes = Routes::default();
         let groups = open_groups(&settings, state.root());
         let ground = ground(&settings, state, announcement, &control, groups);
-        let call_timeout = settings.call_timeout;
+        let config = settings.door.config(
+            settings.host,
+            Config {
+                call_timeout: settings.call_timeout,
+                ..Config::default()
+            },
+        );
         let mut house = House::new(Rc::new(ground), settings, control, Arc::new(events));
         house.tell_webhooks().await?;
         let driver = house
@@ -235,6 +246,7 @@ impl Serving {
             events: Arc::clone(&house.events),
             intake: intake.clone(),
             host: house.settings.host,
+            tls: renewal.as_ref().map(Renewal::status),
             deployments: Deployments::default(),
             figures: Figures::of(routes.clone()),
             sockets,
@@ -243,10 +255,13 @@ impl Serving {
         };
         let listeners = Listeners {
             public: public.try_clone()?,
+            tls: renewal.as_ref().map(Renewal::tls),
             internal: Some(internal),
         };
+        // Until the end of the runtime.
+        renewal.map(|renewal| tokio::task::spawn_local(renewal.run()));
         let control = &house.control;
-        let gateway = open_gateway(listeners, routes, api, control, call_timeout, wakes_in)?;
+        let gateway = open_gateway(listeners, routes, api, control, config, wakes_in)?;
         Ok(Self {
             driving: Some(tokio::task::spawn_local(driver.run())),
             house,
@@ -391,16 +406,13 @@ fn open_groups(settings: &Settings, state: &Path) -> Arc<Groups> {
     Arc::new(groups)
 }
 
-fn url_of(local: SocketAddr) -> String {
-    let host = if local.ip().is_unspecified() {
-        "127.0.0.1".to_owned()
-    } else {
-        SocketAddr::new(local.ip(), 0).ip().to_string()
+fn url_of(local: SocketAddr, is_secure: bool) -> String {
+    let scheme = if is_secure { "https" } else { "http" };
+    let ip = match local.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
     };
-    if local.is_ipv6() && !local.ip().is_unspecified() {
-        return format!("http://[{host}]:{}", local.port());
-    }
-    format!("http://{host}:{}", local.port())
+    format!("{scheme}://{}", SocketAddr::new(ip, local.port()))
 }
 
 fn ground(
@@ -421,6 +433,7 @@ fn ground(
             ..CallLimits::default()
         },
         sessions: settings.execution,
+        known_as: settings.door.known_as(),
         wanted: settings.limits.clone(),
         groups,
         outlive: settings.worker_grace,
@@ -436,7 +449,7 @@ fn open_gateway(
     routes: Routes,
     api: Api,
     control: &Control,
-    call_timeout: Duration,
+    config: Config,
     wakes: mpsc::UnboundedSender<AgentId>,
 ) -> io::Result<Gateway> {
     let snapshots = control.snapshots.clone();
@@ -456,10 +469,6 @@ fn open_gateway(
     let control = par_gateway::Control {
         runtime: tokio::runtime::Handle::current(),
         answer,
-    };
-    let config = Config {
-        call_timeout,
-        ..Config::default()
     };
     let wake = Arc::new(move |agent: &AgentId| {
         // The driver is gone only when the supervisor has ended.

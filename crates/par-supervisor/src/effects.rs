@@ -37,6 +37,7 @@ pub(crate) struct Ground {
     pub(crate) python: Option<std::path::PathBuf>,
     pub(crate) limits: par_model::control::CallLimits,
     pub(crate) sessions: par_model::SessionLimits,
+    pub(crate) known_as: par_model::control::KnownAs,
     pub(crate) wanted: LimitDefaults,
     pub(crate) groups: Arc<par_sandbox::Groups>,
     /// How long workers go on without us.

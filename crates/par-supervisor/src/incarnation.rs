@@ -358,6 +358,7 @@ impl Incarnation {
             limits_required: ground.wanted.required(&made.options),
             limits: ground.limits,
             sessions: self.ground.sessions,
+            known_as: self.ground.known_as.clone(),
             liveness: made.liveness(),
         }
     }

@@ -36,12 +36,14 @@ mod secret;
 mod signals;
 mod snapshot;
 mod state;
+mod tls;
 mod wishes;
 
-pub use config::{FileAgent, Given, Mistakes, Settings};
+pub use config::{DoorSettings, FileAgent, Given, Mistakes, Settings};
 pub use daemon::{Announcement, StartError, run};
 pub use events::webhooks::{Secret, Target, Webhook};
 pub use limits::LimitDefaults;
 pub use logs::LogSettings;
+pub use tls::{ClientAuth, TlsError, TlsFiles};
 
 pub(crate) use par_model::failure::chain;

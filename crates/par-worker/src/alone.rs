@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use par_model::control::{CallLimits, EndCause, Folders, Liveness, Report, Secret, WorkerSpec};
+use par_model::control::{
+    CallLimits, EndCause, Folders, KnownAs, Liveness, Report, Secret, WorkerSpec,
+};
 use par_model::limits::{Grouping, Limits};
 use par_model::log::LogLine;
 use par_model::{AgentId, ReplicaId, SessionLimits};
@@ -166,6 +168,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         limits_required: false,
         limits: CallLimits::default(),
         sessions: SessionLimits::default(),
+        known_as: KnownAs::default(),
         liveness: Liveness::default(),
         agent,
     })

@@ -11,6 +11,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use par_door::Names;
 use par_model::control::{EndCause, Report, WorkerSpec};
 use par_model::log::Level;
 use par_package::Package;
@@ -104,7 +105,9 @@ fn front(spec: &WorkerSpec, sockets: Option<&Sockets>, idle: &Rc<Idle>) -> Rc<Fr
     };
     let own = Own::at(sockets.map(Sockets::own));
     let outward = Outward::to(Supervisor::of(spec));
-    Front::new(about, spec.limits, Rc::clone(idle), own, outward)
+    let known_as = spec.known_as.clone();
+    let names = Names::of(spec.host, known_as.hosts, known_as.origins);
+    Front::new(about, spec.limits, names, Rc::clone(idle), own, outward)
 }
 
 /// The ports first: who has them is who may make the folder of sockets anew.

@@ -1,8 +1,10 @@
 //! The words that `par` understands.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
-use crate::client::{Client, Origin};
+use crate::client::{Client, Origin, Trust};
 use crate::command::{
     Context, build, call, completions, deploy, doctor, events, exec, init, inspect, lifecycle,
     logs, ps, releases, run, up, upgrade,
@@ -39,6 +41,30 @@ pub(crate) struct Cli {
         default_value = "http://127.0.0.1:8000"
     )]
     url: Origin,
+
+    /// Trust these certificates (PEM) for https://, instead of those that the machine trusts
+    #[arg(long, global = true, env = "PAR_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+
+    /// The certificate (PEM) that we show to a supervisor that asks for one
+    #[arg(
+        long,
+        global = true,
+        env = "PAR_CLIENT_CERT",
+        value_name = "FILE",
+        requires = "client_key"
+    )]
+    client_cert: Option<PathBuf>,
+
+    /// The key of that certificate (PEM)
+    #[arg(
+        long,
+        global = true,
+        env = "PAR_CLIENT_KEY",
+        value_name = "FILE",
+        requires = "client_cert"
+    )]
+    client_key: Option<PathBuf>,
 
     #[command(subcommand)]
     command: Command,
@@ -97,7 +123,13 @@ enum Command {
 impl Cli {
     pub(crate) fn run(self, terminal: Terminal) -> anyhow::Result<()> {
         let context = Context {
-            client: Client::new(self.url),
+            client: Client::new(
+                self.url,
+                Trust {
+                    ca: self.ca,
+                    certificate: self.client_cert.zip(self.client_key),
+                },
+            ),
             terminal,
         };
         match self.command {

@@ -1,7 +1,6 @@
 //! The control API: `/supervisor/…`, `/runtime/health`, `/metrics`, and its own description at `/openapi.json`.
 
 mod deploy;
-mod doors;
 mod events;
 mod health;
 mod intake;
@@ -30,6 +29,7 @@ use utoipa_axum::routes;
 pub(crate) use intake::Intake;
 pub(crate) use metrics::Figures;
 pub(crate) use outcome::{Outcome, outcome_of};
+use par_model::api::TlsStatus;
 use refusal::ApiError;
 pub(crate) use stock::Deployments;
 
@@ -42,6 +42,8 @@ pub(crate) struct Api {
     pub(crate) events: Arc<EventLog>,
     pub(crate) intake: Intake,
     pub(crate) host: std::net::IpAddr,
+    /// None without TLS.
+    pub(crate) tls: Option<tokio::sync::watch::Receiver<TlsStatus>>,
     pub(crate) deployments: Deployments,
     pub(crate) figures: Figures,
     /// Where workers listen, `<replica>.sock` each.
@@ -89,14 +91,10 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(events::read))
         .routes(routes!(stock::outcome))
         .split_for_parts();
-    let guarded = Arc::clone(&api);
     router
         .route("/openapi.json", get(async || Json(description)))
         .fallback(async || ApiError::not_found("Not Found").into_response())
         .method_not_allowed_fallback(async || ApiError::wrong_method().into_response())
         .layer(DefaultBodyLimit::max(LARGEST_JSON))
-        .layer(axum::middleware::from_fn(move |request, next| {
-            doors::guard(guarded.host, request, next)
-        }))
         .with_state(api)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{Query, State};
 use par_model::ProcessId;
-use par_model::api::{Cpu, Detail, Io, Memory, Resources, SupervisorStatus};
+use par_model::api::{Cpu, Detail, Io, Memory, Resources, SupervisorStatus, TlsStatus};
 use par_sandbox::{ProcessEntry, Usage};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -52,11 +52,12 @@ pub(super) async fn status(
             .is_ok();
     }
     let snapshot = api.control.snapshot();
-    let body = tokio::task::spawn_blocking(move || describe(&snapshot)).await;
+    let tls = api.tls.as_ref().map(|tls| tls.borrow().clone());
+    let body = tokio::task::spawn_blocking(move || describe(&snapshot, tls)).await;
     body.map(Json).map_err(|error| ApiError::internal(&error))
 }
 
-fn describe(snapshot: &Snapshot) -> SupervisorStatus {
+fn describe(snapshot: &Snapshot, tls: Option<TlsStatus>) -> SupervisorStatus {
     let now = Instant::now();
     let table = par_sandbox::process_table();
     let give_up = now + LONGEST_COUNT;
@@ -78,6 +79,7 @@ fn describe(snapshot: &Snapshot) -> SupervisorStatus {
         generation: snapshot.generation,
         processes: processes.collect(),
         routes: snapshot.routes(),
+        tls,
         unsaved: snapshot.unsaved.clone(),
     }
 }

@@ -37,6 +37,19 @@
 //! days = 14
 //! total_mb = 1024              # of all agents together
 //!
+//! [door]                       # of callers; 0: no limit
+//! connections_per_address = 512
+//! calls_per_caller = 512       # at one time
+//! rate_per_caller = 0          # a second
+//! hosts = ["par.example.com"]  # names of ours, beside addresses and localhost
+//! origins = []                 # of pages that may use us
+//!
+//! [tls]
+//! cert = "cert.pem"            # read again when it changes
+//! key = "key.pem"
+//! client_ca = "clients.pem"
+//! client_auth = "required"     # or optional, none
+//!
 //! [[agents]]
 //! id = "hello"                 # without one, the package's name
 //! package = "hello-0.1.0.apkg" # or a folder; relative to this file
@@ -58,8 +71,9 @@ use par_model::api::SpawnOptions;
 use par_model::{AgentId, RestartMode, SessionLimits};
 use toml::de::{DeTable, DeValue};
 
+use super::door::DoorSettings;
 use super::table::{Notes, Value};
-use super::{Mistake, execution, limits, logs, webhooks};
+use super::{Mistake, door, execution, limits, logs, tls, webhooks};
 use crate::bounds;
 use crate::events::webhooks::Webhook;
 use crate::limits::LimitDefaults;
@@ -94,6 +108,8 @@ pub(super) struct File {
     pub(super) limits: LimitDefaults,
     pub(super) execution: SessionLimits,
     pub(super) logs: LogSettings,
+    pub(super) door: DoorSettings,
+    pub(super) tls: tls::Written,
     pub(super) agents: Vec<FileAgent>,
     pub(super) webhooks: Vec<Webhook>,
 }
@@ -135,7 +151,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 19] = [
+        const KNOWN: [&str; 21] = [
             "host",
             "port",
             "state",
@@ -153,6 +169,8 @@ impl File {
             "limits",
             "execution",
             "logs",
+            "door",
+            "tls",
             "agents",
             "webhooks",
         ];
@@ -213,6 +231,8 @@ impl File {
                 "limits" => file.limits = limits::read(value, notes),
                 "execution" => file.execution = execution::read(value, notes),
                 "logs" => file.logs = logs::read(value, notes),
+                "door" => file.door = door::read(value, notes),
+                "tls" => file.tls = tls::read(value, folder, notes),
                 "agents" => file.agents = agents(value, folder, notes),
                 "webhooks" => file.webhooks = webhooks::read(value, folder, notes),
                 unknown => notes.unknown(unknown, &key.span(), &KNOWN),

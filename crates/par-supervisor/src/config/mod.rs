@@ -1,10 +1,12 @@
 //! Settings: flags over `PAR_*` over `par.toml` over defaults, read once, every mistake reported together.
 
+mod door;
 mod execution;
 mod file;
 mod limits;
 mod logs;
 mod table;
+mod tls;
 mod webhooks;
 
 use std::fmt;
@@ -19,10 +21,12 @@ use par_model::limits::LimitsBy;
 
 use crate::events::webhooks::Webhook;
 use crate::logs::LogSettings;
+pub use door::DoorSettings;
 use file::File;
 pub use file::FileAgent;
 
 use crate::limits::LimitDefaults;
+use crate::tls::TlsFiles;
 
 /// What was given as a flag, or by a `PAR_*` variable.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +44,9 @@ pub struct Given {
     pub worker_grace: Option<f64>,
     /// `auto`, `cgroup2`, `cgroup1` or `rlimits`.
     pub limits_by: Option<String>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub tls_client_ca: Option<PathBuf>,
     /// Without one, `par.toml` in the current folder if it is there.
     pub config: Option<PathBuf>,
 }
@@ -70,6 +77,8 @@ pub struct Settings {
     pub limits: LimitDefaults,
     pub execution: SessionLimits,
     pub logs: LogSettings,
+    pub door: DoorSettings,
+    pub tls: Option<TlsFiles>,
     pub agents: Vec<FileAgent>,
     /// Who is told what happens.
     pub webhooks: Vec<Webhook>,
@@ -119,6 +128,7 @@ impl Settings {
     pub fn resolve(given: Given) -> Result<Self, Mistakes> {
         let mut mistakes = vec![];
         let file = File::read(given.config.as_deref(), &mut mistakes);
+        let tls = tls::resolve(&given, file.tls, &mut mistakes);
         let host = given
             .host
             .map(|host| ("--host".to_owned(), host))
@@ -171,6 +181,8 @@ impl Settings {
             limits: file.limits,
             execution: file.execution,
             logs: file.logs,
+            door: file.door,
+            tls,
             agents: file.agents,
             webhooks: file.webhooks,
         };

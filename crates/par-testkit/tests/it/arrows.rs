@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Who may know whom. The rest may not.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("par-model", &[]),
     ("par-telemetry", &[]),
     ("par-protocol", &["par-model"]),
@@ -13,10 +13,12 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("par-lifecycle", &["par-model"]),
     ("par-store", &["par-model"]),
     ("par-sandbox", &["par-model"]),
-    ("par-gateway", &["par-model", "par-telemetry"]),
+    ("par-door", &["par-model"]),
+    ("par-gateway", &["par-door", "par-model", "par-telemetry"]),
     (
         "par-worker",
         &[
+            "par-door",
             "par-model",
             "par-package",
             "par-protocol",
@@ -27,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     (
         "par-supervisor",
         &[
+            "par-door",
             "par-gateway",
             "par-lifecycle",
             "par-model",

@@ -22,8 +22,11 @@ pub(super) const OURS: &str = "x-par-";
 pub(super) async fn answer(
     front: Rc<Front>,
     door: Door,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Tallied<Reply>>, Infallible> {
+    if let Err(error) = front.check(&door, &mut request) {
+        return Ok(Tallied::grpc(refusal(&error), None));
+    }
     if !is_grpc(&request) {
         return Ok(Tallied::grpc(not_grpc(), None));
     }

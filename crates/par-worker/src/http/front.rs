@@ -7,6 +7,7 @@ use std::rc::Rc;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use par_door::{Names, settle_host};
 use par_model::CallError;
 use par_model::control::CallLimits;
 use par_protocol::frame::Frame;
@@ -46,6 +47,7 @@ pub(crate) struct AboutPackage {
 pub(crate) struct Front {
     pub(crate) about: About,
     pub(crate) admission: Rc<Admission>,
+    names: Names,
     pub(crate) idle: Rc<Idle>,
     pub(crate) own: Own,
     pub(crate) outward: Outward,
@@ -60,6 +62,7 @@ impl Front {
     pub(crate) fn new(
         about: About,
         limits: CallLimits,
+        names: Names,
         idle: Rc<Idle>,
         own: Own,
         outward: Outward,
@@ -67,6 +70,7 @@ impl Front {
         Rc::new(Self {
             about,
             admission: Admission::new(limits, Rc::clone(&idle)),
+            names,
             idle,
             own,
             outward,
@@ -120,14 +124,26 @@ impl Front {
     pub(crate) async fn handle(
         self: Rc<Self>,
         door: Door,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<Tallied<Answer>>, Infallible> {
+        if let Err(error) = self.check(&door, &mut request) {
+            return Ok(Tallied::http(answer::refusal(&error), None));
+        }
         let has_sessions = self.sessions.borrow().is_some();
         let surface = Figures::surface(request.uri().path(), has_sessions);
         let tally = surface.and_then(|surface| self.figures.begin(surface));
         let answered = self.route(&door, request).await;
         let response = answered.unwrap_or_else(|error| answer::refusal(&error));
         Ok(Tallied::http(response, tally))
+    }
+
+    /// What comes from the supervisor was checked there.
+    pub(crate) fn check<B>(&self, door: &Door, request: &mut Request<B>) -> Result<(), CallError> {
+        if !door.is_public() {
+            return Ok(());
+        }
+        settle_host(request)?;
+        self.names.admit_request(request.headers())
     }
 
     async fn route(

@@ -10,9 +10,10 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use par_door::{Accounts, Connected, Key, Pulse, Strict};
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::set_tcp_user_timeout;
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -25,8 +26,11 @@ use super::front::Front;
 
 /// Connections at one time, through each door: whoever fills one of them closes no other.
 const MOST_CONNECTIONS: usize = 4096;
+/// From one address, or network of IPv6.
+const MOST_CONNECTIONS_OF_ONE: u32 = 512;
 /// More than the supervisor lets pass, which adds some of its own.
 const MOST_HEADERS: usize = 160;
+const MOST_HEADER_BYTES: usize = 128 << 10;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a client that takes nothing of its answer, in milliseconds; then its connection is cut.
 const LONGEST_STALL: u32 = 120_000;
@@ -152,9 +156,19 @@ impl Listener {
     }
 }
 
+/// One connection of an address that has not too many of them.
+fn let_in(accounts: &Accounts, door: &Door) -> Option<Option<Connected>> {
+    let Door::Public { peer, .. } = door else {
+        return Some(None);
+    };
+    let account = accounts.of(&Key::of_address(peer.ip()), 0);
+    account.connect(MOST_CONNECTIONS_OF_ONE).map(Some)
+}
+
 /// Serves each connection in a task of its own; leaves further ones waiting while there are too many.
 async fn accept(listener: Listener, front: Rc<Front>, mut closed: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let accounts = Accounts::new(2 * MOST_CONNECTIONS);
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -169,9 +183,13 @@ async fn accept(listener: Listener, front: Rc<Front>, mut closed: watch::Receive
         match accepted {
             Ok(((stream, door, speaks), place)) => {
                 while connections.try_join_next().is_some() {}
+                let Some(connected) = let_in(&accounts, &door) else {
+                    debug!(?door, "a caller has too many connections: closed");
+                    continue;
+                };
                 let served = serve(stream, door, speaks, Rc::clone(&front), closed.clone());
                 connections.spawn_local(async move {
-                    let _until_the_end = place;
+                    let _until_the_end = (place, connected);
                     served.await;
                 });
             }
@@ -245,13 +263,32 @@ async fn serve_http1(
     stream: Connection,
     door: Door,
     front: Rc<Front>,
-    mut closed: watch::Receiver<bool>,
+    closed: watch::Receiver<bool>,
 ) {
+    match door.is_public() {
+        true => {
+            let stream = Strict::new(stream, Arc::<Pulse>::default());
+            serve_messages(stream, door, front, closed).await;
+        }
+        // The supervisor has read and written anew what comes from it.
+        false => serve_messages(stream, door, front, closed).await,
+    }
+}
+
+async fn serve_messages<S>(
+    stream: S,
+    door: Door,
+    front: Rc<Front>,
+    mut closed: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| Rc::clone(&front).handle(door.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MOST_HEADERS)
+        .max_header_size(MOST_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);

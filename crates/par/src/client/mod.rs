@@ -1,10 +1,11 @@
-//! Asks the supervisor: HTTP/1.1 over plain TCP, one connection a request, bodies streamed both ways.
+//! Asks the supervisor: HTTP/1.1, one connection a request, bodies streamed both ways.
 
 mod answer;
 mod error;
 mod events;
 mod multipart;
 mod origin;
+mod secure;
 
 use std::io;
 use std::time::Duration;
@@ -21,24 +22,30 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 pub(crate) use answer::Answer;
 pub(crate) use error::ClientError;
 pub(crate) use events::{Event, Events};
 pub(crate) use multipart::Upload;
 pub(crate) use origin::{Origin, segment};
+pub(crate) use secure::Trust;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Names one supervisor; connects when asked something.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     origin: Origin,
+    trust: Trust,
 }
 
 impl Client {
-    pub(crate) fn new(origin: Origin) -> Self {
-        Self { origin }
+    pub(crate) fn new(origin: Origin, trust: Trust) -> Self {
+        Self { origin, trust }
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -119,12 +126,19 @@ impl Client {
         Ok(Answer::new(response, tasks, self.origin.to_string()))
     }
 
-    async fn connect(&self) -> Result<TcpStream, ClientError> {
-        let address = (self.origin.host(), self.origin.port());
-        let connected = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
-        let stream = connected
-            .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+    async fn connect(&self) -> Result<Connection, ClientError> {
+        let connecting = async {
+            let address = (self.origin.host(), self.origin.port());
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            if !self.origin.is_secure() {
+                return Ok(Either::Left(stream));
+            }
+            let secured = self.trust.secure(&self.origin, stream).await?;
+            Ok(Either::Right(Box::new(secured)))
+        };
+        let connected = timeout(CONNECT_LIMIT, connecting).await;
+        let stream = connected.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
         stream.map_err(|source| ClientError::Unreachable {
             url: self.origin.to_string(),
             source,

@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use http::Uri;
 
-/// `http://host:port`, perhaps with a path below which the supervisor is found.
+/// `http://host:port` or `https://host:port`, perhaps with a path below which the supervisor is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
+    is_secure: bool,
     host: String,
     port: u16,
     base_path: String,
@@ -17,7 +18,7 @@ pub(crate) struct Origin {
 pub(crate) enum InvalidOrigin {
     #[error("this is no URL; write it like http://127.0.0.1:8000")]
     NoUrl,
-    #[error("only http:// is spoken here; write it like http://127.0.0.1:8000")]
+    #[error("only http:// and https:// are spoken here; write it like http://127.0.0.1:8000")]
     Scheme,
     #[error("a user name, query or fragment has no meaning here")]
     Extra,
@@ -29,6 +30,10 @@ impl Origin {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
             .unwrap_or(&self.host)
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -57,15 +62,18 @@ impl FromStr for Origin {
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(InvalidOrigin::NoUrl);
         };
-        if scheme != "http" {
-            return Err(InvalidOrigin::Scheme);
-        }
+        let (is_secure, usual_port) = match scheme {
+            "http" => (false, 80),
+            "https" => (true, 443),
+            _ => return Err(InvalidOrigin::Scheme),
+        };
         if uri.query().is_some() || authority.as_str().contains('@') || text.contains('#') {
             return Err(InvalidOrigin::Extra);
         }
         Ok(Self {
+            is_secure,
             host: authority.host().to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority.port_u16().unwrap_or(usual_port),
             base_path: uri.path().trim_end_matches('/').to_owned(),
         })
     }
@@ -73,7 +81,8 @@ impl FromStr for Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.base_path)
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.base_path)
     }
 }
 
@@ -94,22 +103,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_a_plain_http_url() {
+    fn an_origin_is_an_http_url() {
         let origin: Origin = "http://[::1]:9000/par/".parse().expect("valid");
         assert_eq!(
             (origin.host(), origin.port(), origin.base_path()),
             ("::1", 9000, "/par")
         );
         assert_eq!(origin.to_string(), "http://[::1]:9000/par");
+        let secure: Origin = "https://par.example".parse().expect("valid");
+        assert!(secure.is_secure());
+        assert_eq!(secure.to_string(), "https://par.example:443");
         assert!(Origin::from_str("http://127.0.0.1:8000/").is_ok_and(|origin| origin.is_default()));
     }
 
     #[test]
-    fn what_is_no_plain_http_url_is_refused_with_its_reason() {
+    fn what_is_no_http_url_is_refused_with_its_reason() {
         for (text, reason) in [
             ("127.0.0.1:8000", InvalidOrigin::NoUrl),
             ("", InvalidOrigin::NoUrl),
-            ("https://host", InvalidOrigin::Scheme),
+            ("ftp://host", InvalidOrigin::Scheme),
             ("http://user@host", InvalidOrigin::Extra),
             ("http://host/?q", InvalidOrigin::Extra),
         ] {

@@ -14,7 +14,8 @@ use crate::exit::{Exit, Problem};
 #[command(after_help = "Examples:\n  \
         par up                                  on 127.0.0.1:8000, agents from port 8001 up\n  \
         par up --port 0 --json                  any free port; the first line says which\n  \
-        par up --config par.toml                with the agents that the file lists\n\n\
+        par up --config par.toml                with the agents that the file lists\n  \
+        par up --tls-cert c.pem --tls-key k.pem https://127.0.0.1:8000\n\n\
         A flag wins over its PAR_ variable, the variable over par.toml, par.toml over the default.")]
 pub(crate) struct Up {
     /// The address to listen on; anything but loopback opens it to others [default: 127.0.0.1]
@@ -52,6 +53,18 @@ pub(crate) struct Up {
     #[arg(long, env = "PAR_LIMITS_BY", value_name = "MEANS")]
     limits_by: Option<String>,
 
+    /// Serve over TLS with this certificate (PEM, the chain after it); read again when it changes
+    #[arg(long, env = "PAR_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// The key of the certificate (PEM)
+    #[arg(long, env = "PAR_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// Let in only who shows a certificate of one of these authorities (PEM)
+    #[arg(long, env = "PAR_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+
     /// What is logged to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "PAR_LOG", value_name = "LEVEL", default_value = "info")]
     log: LevelFilter,
@@ -68,6 +81,9 @@ impl Up {
             start_timeout: self.start_timeout,
             worker_grace: self.worker_grace,
             limits_by: self.limits_by,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            tls_client_ca: self.tls_client_ca,
             config: self.config,
         })?;
         doors::supervisor(settings, self.log, context.terminal)

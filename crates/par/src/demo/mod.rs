@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::client::Client;
+use crate::client::{Client, Trust};
 use crate::command::Context;
 use crate::exit::{Exit, Problem};
 use crate::signals::Signals;
@@ -62,7 +62,7 @@ impl Demo {
             _ = signals.next() => return Ok(()),
         };
         let context = Context {
-            client: Client::new(supervisor.origin().clone()),
+            client: Client::new(supervisor.origin().clone(), Trust::default()),
             terminal,
         };
         let story = Story::new(&context, folder.path());
