@@ -31,7 +31,7 @@ impl Channel {
         Self::over(UnixStream::connect(door).await.expect("a connection")).await
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (sender, connection) = h2::client::handshake(stream).await.expect("a handshake");
         Self {
             sender,

@@ -12,7 +12,7 @@ use http::Response;
 use http_body_util::{BodyExt, Full};
 use par_gateway::{
     Backend, Callers, Config, Control, Gateway, Listeners, Peer, Route, RouteTable, Routes,
-    Targets, Wake, start,
+    Targets, Tls, Wake, start,
 };
 use par_model::{AgentId, ReplicaId};
 use tempfile::TempDir;
@@ -45,7 +45,16 @@ impl House {
         Self::on(public, config, callers)
     }
 
+    pub(crate) fn secured(tls: Tls, config: Config) -> Self {
+        let public = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::open(public, Some(tls), config, Arc::new(|_| None))
+    }
+
     pub(crate) fn on(public: TcpListener, config: Config, callers: Callers) -> Self {
+        Self::open(public, None, config, callers)
+    }
+
+    fn open(public: TcpListener, tls: Option<Tls>, config: Config, callers: Callers) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let wakes = Arc::new(Mutex::new(Vec::new()));
         let woken = Arc::clone(&wakes);
@@ -53,7 +62,7 @@ impl House {
         let routes = Routes::default();
         let listeners = Listeners {
             public,
-            tls: None,
+            tls,
             internal: Some(UnixListener::bind(folder.path().join("internal")).expect("a socket")),
         };
         let gateway =
@@ -119,6 +128,10 @@ fn control() -> Control {
         answer: Arc::new(|request, peer| {
             Box::pin(async move {
                 let peer = match peer {
+                    Peer::Public {
+                        certificate: Some(name),
+                        ..
+                    } => format!("public {name}"),
                     Peer::Public { .. } => "public".to_owned(),
                     Peer::Internal(agent) => agent.to_string(),
                 };

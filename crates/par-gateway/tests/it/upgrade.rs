@@ -1,5 +1,8 @@
 //! WebSocket: both sides leave HTTP, and bytes pass both ways until both have ended.
 
+use std::time::Duration;
+
+use par_gateway::Config;
 use tokio::io::AsyncWriteExt;
 
 use crate::house::{House, rest};
@@ -106,4 +109,25 @@ async fn an_agent_cannot_leave_http_unasked() {
     house.publish_a();
     let answer = get(house.address, "/agents/a/").await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_silent_both_ways_is_closed_and_one_that_is_used_is_not() {
+    let idle = Duration::from_millis(400);
+    let house = House::with(Config {
+        websocket_idle: idle,
+        ..Config::default()
+    });
+    let _worker = echoing_worker(&house);
+    let backend = house.publish_a();
+    let mut wire = Wire::to(house.address).await;
+    wire.send(HANDSHAKE).await;
+    wire.read_until("hello\n").await;
+    for _ in 0..8 {
+        tokio::time::sleep(idle / 4).await;
+        wire.send("x").await;
+        wire.read_until("x").await;
+    }
+    wire.read_to_end().await;
+    rest(&backend).await;
 }
