@@ -221,7 +221,7 @@ fn ask_for_stream(scene: &Scene, code: &str) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("a time");
     let body = json!({ "code": code }).to_string();
     let request = format!(
-        "POST /agents/{AGENT}/sessions/a/execute HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /agents/{AGENT}/sessions/a/execute HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).expect("it reads");
@@ -490,7 +490,7 @@ fn an_ended_session_has_no_say_in_its_successor_and_its_end_waits_for_nobody() {
     read_until(&mut stream, "begun");
     let address = scene.system.url().strip_prefix("http://").expect("a URL");
     let mut leaver = TcpStream::connect(address).expect("it listens");
-    let request = format!("DELETE /agents/{AGENT}/sessions/a HTTP/1.1\r\nhost: x\r\n\r\n");
+    let request = format!("DELETE /agents/{AGENT}/sessions/a HTTP/1.1\r\nhost: localhost\r\n\r\n");
     leaver.write_all(request.as_bytes()).expect("it reads");
     wait_for("the session is not found any more", PATIENCE, || {
         session(&scene, "a").is_null().then_some(())

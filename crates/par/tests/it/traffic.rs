@@ -276,7 +276,7 @@ impl Caller {
 
 fn head(method: &str, path: &str, accept: &str, length: usize) -> String {
     format!(
-        "{method} {path} HTTP/1.1\r\nhost: par\r\naccept: {accept}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     )
 }
 

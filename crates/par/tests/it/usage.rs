@@ -87,7 +87,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["exec", "x", "-c", "1", "--session", "a/b"], "letters"),
         (&["exec", "x", "file.py", "-c", "1"], "cannot be used with"),
         (&["logs", "--level", "loud"], "debug, info, warning"),
-        (&["ps", "--url", "https://host"], "http://"),
+        (&["ps", "--url", "ftp://host"], "http://"),
         (&["ps", "--url", "localhost"], "http://127.0.0.1:8000"),
         (&["up", "--port", "70000"], "70000"),
         (
