@@ -100,6 +100,7 @@ async fn call(address: SocketAddr, routes: &Routes, table: &RouteTable) -> anyho
 fn gateway(routes: &Routes) -> anyhow::Result<Gateway> {
     let listeners = Listeners {
         public: TcpListener::bind("127.0.0.1:0")?,
+        tls: None,
         internal: None,
     };
     let control = Control {
