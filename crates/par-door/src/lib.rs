@@ -7,6 +7,8 @@
 
 mod accounts;
 mod addressed;
+mod calm;
+mod chatter;
 mod framing;
 mod host;
 mod pulse;
@@ -17,6 +19,8 @@ mod words;
 
 pub use accounts::{Accounts, Key};
 pub use addressed::settle_host;
+pub use calm::Calm;
+pub use chatter::{Chatter, Flood};
 pub use framing::{Ambiguous, Framing};
 pub use host::{Host, Names};
 pub use pulse::Pulse;

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use par_door::Calm;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::task::TaskTracker;
@@ -61,7 +62,7 @@ where
         let answer = answer(Rc::clone(&caller), on_call, request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(Calm::new(stream)), service));
     let mut goodbye = None;
     poll_fn(|cx| {
         let verdict = watched.verdict(cx);

@@ -7,6 +7,7 @@ mod channel;
 mod door;
 mod figures;
 mod forwarding;
+mod frames;
 mod hold;
 mod house;
 mod limits;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use par_door::Calm;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -56,9 +57,12 @@ pub(crate) async fn serve<S>(stream: S, door: Door, front: Rc<Front>, closed: wa
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    match door.is_agents_own() {
-        true => serve_http2(Tidied::new(stream), door, front, closed).await,
-        false => serve_http2(stream, door, front, closed).await,
+    if door.is_agents_own() {
+        serve_http2(Tidied::new(stream), door, front, closed).await;
+    } else if door.is_public() {
+        serve_http2(Calm::new(stream), door, front, closed).await;
+    } else {
+        serve_http2(stream, door, front, closed).await;
     }
 }
 

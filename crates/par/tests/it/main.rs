@@ -42,6 +42,7 @@ mod releases;
 mod removal;
 mod running;
 mod scene;
+mod secure;
 mod sessions;
 mod state_file;
 mod streams;
