@@ -27,7 +27,7 @@ mod headers;
 mod hold;
 mod idle;
 mod ledger;
-mod path;
+pub mod path;
 mod pump;
 mod refusal;
 mod room;

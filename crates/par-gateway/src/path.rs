@@ -9,7 +9,7 @@ const PREFIX: &str = "/agents/";
 
 /// Who answers a path.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked<'a> {
+pub enum Asked<'a> {
     Agent {
         /// As asked: nothing says that such an agent exists, or that the name is a valid one.
         id: Cow<'a, str>,
@@ -19,7 +19,7 @@ pub(crate) enum Asked<'a> {
     Control,
 }
 
-pub(crate) fn split(path: &str) -> Asked<'_> {
+pub fn split(path: &str) -> Asked<'_> {
     let Some(below) = path.strip_prefix(PREFIX).filter(|below| !below.is_empty()) else {
         return Asked::Control;
     };

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Part;
 use super::calls::{self, Calls};
+use super::door::{self, Door};
 use super::execution::{self, Execution};
 use super::extent::Extent;
 use super::goals::{Goal, goals};
@@ -33,6 +34,7 @@ pub(crate) struct Measured {
     pub(crate) work: Option<Work>,
     #[serde(flatten)]
     pub(crate) lifecycle: Option<Lifecycle>,
+    pub(crate) door: Option<Door>,
 }
 
 /// What work costs, and what it takes to be there for it.
@@ -56,18 +58,23 @@ impl Findings {
         let load_before = load_average()?;
         let workshop = Workshop::open(binary).await?;
         let lifecycle = match only {
-            Some(Part::Work) => None,
-            _ => Some(Lifecycle::measure(&workshop, &extent).await?),
+            None | Some(Part::Lifecycle) => Some(Lifecycle::measure(&workshop, &extent).await?),
+            _ => None,
         };
         let work = match only {
-            Some(Part::Lifecycle) => None,
-            _ => Some(Work::measure(&workshop, &extent).await?),
+            None | Some(Part::Work) => Some(Work::measure(&workshop, &extent).await?),
+            _ => None,
+        };
+        let door = match only {
+            None | Some(Part::Door) => Some(door::measure(&workshop, &extent).await?),
+            _ => None,
         };
         let measured = Measured {
             machine: Machine::look(&workshop, load_before).await?,
             extent,
             work,
             lifecycle,
+            door,
         };
         Ok(Self {
             goals: goals(&measured),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::calls::{Calls, Latency, Throughput, rounds};
+use super::door::Door;
 use super::execution::Execution;
 use super::findings::{Measured, Work};
 use super::harness::Frames;
@@ -53,7 +54,9 @@ impl Goal {
 pub(crate) fn goals(measured: &Measured) -> Vec<Goal> {
     let work = measured.work.iter().flat_map(of_work);
     let lifecycle = measured.lifecycle.iter().flat_map(lifecycle::goals::goals);
+    let door = measured.door.iter().flat_map(door);
     work.chain(lifecycle)
+        .chain(door)
         .map(|(what, measured, wanted, unit)| Goal {
             what,
             measured,
@@ -187,6 +190,23 @@ fn routing(known: &Known) -> Vec<Row> {
         AtLeast(0.95),
         Times,
     )]
+}
+
+fn door(door: &Door) -> Vec<Row> {
+    vec![
+        (
+            "calls through the front door as usual ÷ without its limits",
+            Some(door.usual_ratio),
+            AtLeast(0.95),
+            Times,
+        ),
+        (
+            "calls through the front door with all limits ÷ without",
+            Some(door.all_ratio),
+            AtLeast(0.95),
+            Times,
+        ),
+    ]
 }
 
 fn frames(harness: &[Frames]) -> Vec<Row> {

@@ -33,7 +33,7 @@ const AT_A_TIME: usize = 16;
 /// A ratio near 1 wants more rounds than one that is not.
 const MORE_ROUNDS: usize = 3;
 const PUBLISHED: u32 = 200;
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 pub(crate) struct Known {
@@ -57,7 +57,7 @@ pub(crate) async fn measure(workshop: &Workshop, extent: &Extent) -> anyhow::Res
     let socket = workshop.folder().join("known.sock");
     answer_all(UnixListener::bind(&socket)?);
     let routes = Routes::default();
-    let gateway = gateway(&routes)?;
+    let gateway = gateway(&routes, Config::default())?;
     let tables = [1, MANY].map(|agents| table(agents, &socket));
     let call = call(gateway.local_addr(), &routes, &tables[0]).await?;
     let mut samples = [vec![], vec![]];
@@ -89,7 +89,11 @@ pub(crate) async fn measure(workshop: &Workshop, extent: &Extent) -> anyhow::Res
     Ok(known)
 }
 
-async fn call(address: SocketAddr, routes: &Routes, table: &RouteTable) -> anyhow::Result<Call> {
+pub(super) async fn call(
+    address: SocketAddr,
+    routes: &Routes,
+    table: &RouteTable,
+) -> anyhow::Result<Call> {
     routes.publish(table.clone());
     let body = json!({ "x": 1 });
     let proven = HttpCall::prove(address, post_json("/agents/a0/invoke", &body), &body).await;
@@ -97,7 +101,7 @@ async fn call(address: SocketAddr, routes: &Routes, table: &RouteTable) -> anyho
     Ok(Call::Http(Rc::new(proven)))
 }
 
-fn gateway(routes: &Routes) -> anyhow::Result<Gateway> {
+pub(super) fn gateway(routes: &Routes, config: Config) -> anyhow::Result<Gateway> {
     let listeners = Listeners {
         public: TcpListener::bind("127.0.0.1:0")?,
         tls: None,
@@ -108,11 +112,11 @@ fn gateway(routes: &Routes) -> anyhow::Result<Gateway> {
         answer: Arc::new(|_, _| Box::pin(std::future::pending()) as ControlAnswer),
     };
     let (callers, wake) = (Arc::new(|_| None), Arc::new(|_: &AgentId| {}));
-    let (config, routes) = (Config::default(), routes.clone());
+    let routes = routes.clone();
     Ok(start(listeners, config, routes, control, callers, wake)?)
 }
 
-fn table(agents: usize, socket: &Path) -> RouteTable {
+pub(super) fn table(agents: usize, socket: &Path) -> RouteTable {
     (0..agents)
         .map(|number| {
             let agent: AgentId = format!("a{number}").parse().expect("a valid id");
@@ -135,7 +139,7 @@ fn publishing(routes: &Routes, table: &RouteTable) -> f64 {
 }
 
 /// As little of a worker as a gateway can tell from one; a thread for each connection, which ends with it.
-fn answer_all(listener: UnixListener) {
+pub(super) fn answer_all(listener: UnixListener) {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || answer_until_the_end(stream));

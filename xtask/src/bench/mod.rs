@@ -5,6 +5,7 @@ mod call;
 mod calls;
 mod connection;
 mod deploy;
+mod door;
 mod execution;
 mod extent;
 mod findings;
@@ -69,6 +70,8 @@ enum Part {
     Lifecycle,
     /// Calls, sessions, memory and size
     Work,
+    /// What the limits of the front door cost
+    Door,
 }
 
 impl Bench {

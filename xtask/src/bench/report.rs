@@ -1,6 +1,7 @@
 //! What was found, as tables for people.
 
 use super::calls::{Calls, CpuShare, Throughput, rounds};
+use super::door::Door;
 use super::execution::{Execution, SessionMemory};
 use super::findings::{Findings, Work};
 use super::goals::{Goal, Unit, Wanted};
@@ -24,6 +25,7 @@ pub(crate) fn tables(findings: &Findings) -> Vec<Table> {
             .iter()
             .flat_map(lifecycle::report::tables),
     );
+    tables.extend(measured.door.iter().map(door));
     tables.push(machine(&measured.machine));
     tables
 }
@@ -293,6 +295,33 @@ fn routing(known: &Known) -> Table {
         cells: Align::Right,
         columns: vec!["agents", "calls/s", "p50", "to publish a change"],
         rows: [&known.with_one, &known.with_many].map(row).into(),
+    }
+}
+
+fn door(door: &Door) -> Table {
+    let row = |limits: &str, per_second: f64, ratio: Option<f64>| {
+        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}"));
+        vec![limits.to_owned(), whole(per_second), ratio]
+    };
+    let framing = format!("{:.0} ns", door.framing_ns);
+    Table {
+        title: "The front door, before a worker that does nothing",
+        cells: Align::Right,
+        columns: vec!["limits", "calls/s", "÷ without, in the same round"],
+        rows: vec![
+            row("none", door.without, None),
+            row("as usual", door.as_usual, Some(door.usual_ratio)),
+            row(
+                "all, with rates and names",
+                door.with_all,
+                Some(door.all_ratio),
+            ),
+            vec![
+                "the framing of one request".to_owned(),
+                framing,
+                String::new(),
+            ],
+        ],
     }
 }
 

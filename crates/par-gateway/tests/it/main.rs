@@ -1,5 +1,6 @@
 //! The gateway between real sockets: raw bytes or HTTP/2 on the side of the caller, small workers on the other.
 
+mod attacks;
 mod calls;
 mod calls_deadline;
 mod calls_streaming;
@@ -12,6 +13,7 @@ mod hold;
 mod house;
 mod limits;
 mod names;
+mod paths;
 mod quotas;
 mod refusal;
 mod replicas;

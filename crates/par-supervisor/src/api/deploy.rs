@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::multipart::Field;
+use axum::extract::multipart::MultipartRejection;
 use axum::extract::{Multipart, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
@@ -26,7 +27,7 @@ use super::intake::IntakeError;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
 use super::spawn::{check_env, check_options, check_package_id, refused};
-use super::text_field::{broken, text_of};
+use super::text_field::{broken, form, text_of};
 use super::{Api, Shared};
 use crate::catalog::Made;
 use crate::snapshot::traceback;
@@ -53,16 +54,16 @@ pub(super) struct Upload {
         (status = 200, body = DeployEvent),
         (status = 400, description = "The package was refused", body = Detail),
         (status = 413, description = "The package is too large", body = Detail),
-        (status = 422, description = "A field is missing or wrong, or the agent did not start", body = DeployEvent),
+        (status = 422, description = "A field is missing or wrong, or the agent did not start: then it is a `DeployEvent` that failed", body = Detail),
         (status = 503, description = "No port is free", body = Detail),
     )
 )]
 pub(super) async fn deploy(
     State(api): Shared,
     headers: HeaderMap,
-    upload: Multipart,
+    upload: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, ApiError> {
-    let (options, package) = receive(&api, upload).await?;
+    let (options, package) = receive(&api, form(upload)?).await?;
     let canary_percent = options.canary_percent;
     let beside = beside(canary_percent)?;
     let made = made_of(options, &package)?;

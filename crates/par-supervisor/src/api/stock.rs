@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use axum::Json;
+use axum::extract::multipart::MultipartRejection;
 use axum::extract::{Multipart, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -21,7 +22,7 @@ use super::deploy::take_in;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
 use super::spawn::check_env;
-use super::text_field::{broken, discard, text_of};
+use super::text_field::{broken, discard, form, text_of};
 use super::{Api, Shared};
 use crate::catalog::Made;
 
@@ -105,11 +106,11 @@ struct Upload {
 pub(super) async fn deploy(
     State(api): Shared,
     Path(app): Path<String>,
-    upload: Multipart,
+    upload: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, StockError> {
     let agent =
         AgentId::from_str(&app).map_err(|error| ApiError::wrong_field(format!("app: {error}")))?;
-    let upload = read(&api, upload).await?;
+    let upload = read(&api, form(upload)?).await?;
     let (package, size_bytes) = upload
         .package
         .ok_or_else(|| ApiError::wrong_field("file: the package is missing"))?;

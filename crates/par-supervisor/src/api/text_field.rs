@@ -1,6 +1,7 @@
 //! Fields of an upload that are not the package: small, or not for us.
 
-use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::Multipart;
+use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
 use axum::http::StatusCode;
 
 use super::refusal::ApiError;
@@ -27,6 +28,11 @@ pub(super) async fn text_of(mut field: Field<'_>) -> Result<Vec<u8>, ApiError> {
 pub(super) async fn discard(mut field: Field<'_>) -> Result<(), ApiError> {
     while field.chunk().await.map_err(broken)?.is_some() {}
     Ok(())
+}
+
+/// What is no form is told in our own shape.
+pub(super) fn form(upload: Result<Multipart, MultipartRejection>) -> Result<Multipart, ApiError> {
+    upload.map_err(|error| ApiError::bad_request(error.body_text()))
 }
 
 pub(super) fn broken(error: MultipartError) -> ApiError {

@@ -30,6 +30,7 @@ mod limits;
 mod load;
 mod logs;
 mod metrics;
+mod openapi;
 mod orphans;
 mod outcomes;
 mod overlaps;
