@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use par_door::{Names, settle_host};
@@ -127,7 +127,11 @@ impl Front {
         mut request: Request<Incoming>,
     ) -> Result<Response<Tallied<Answer>>, Infallible> {
         if let Err(error) = self.check(&door, &mut request) {
-            return Ok(Tallied::http(answer::refusal(&error), None));
+            let mut refusal = answer::refusal(&error);
+            // Whoever is this unclear is not asked what came next.
+            let close = HeaderValue::from_static("close");
+            refusal.headers_mut().insert(CONNECTION, close);
+            return Ok(Tallied::http(refusal, None));
         }
         let has_sessions = self.sessions.borrow().is_some();
         let surface = Figures::surface(request.uri().path(), has_sessions);

@@ -34,6 +34,7 @@ mod openapi;
 mod orphans;
 mod outcomes;
 mod overlaps;
+mod own_ports;
 mod packages;
 mod passing;
 mod ports;
