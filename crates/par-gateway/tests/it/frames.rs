@@ -127,7 +127,7 @@ impl Peer {
         let mut head = [0; 9];
         soon(self.stream.read_exact(&mut head)).await.ok()?;
         let [a, b, c, kind, flags, stream @ ..] = head;
-        let stream = u32::from_be_bytes(stream.try_into().expect("four"));
+        let stream = u32::from_be_bytes(stream);
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         soon(self.stream.read_exact(&mut payload)).await.ok()?;
         Some((kind, flags, stream, payload))

@@ -33,8 +33,11 @@ fn house() -> (
     (house, workers, was_seen)
 }
 
-/// What each path comes to: an agent and what it is asked, or a status of ours.
-const PATHS: &[(&str, Result<(&str, &str), &str>)] = &[
+/// An agent and what it is asked, or a status of ours.
+type Fate = Result<(&'static str, &'static str), &'static str>;
+
+/// What each path comes to.
+const PATHS: &[(&str, Fate)] = &[
     ("/agents/a/x", Ok(("a", "/x"))),
     ("/agents/a", Ok(("a", "/"))),
     ("/agents/a/", Ok(("a", "/"))),
