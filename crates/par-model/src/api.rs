@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::control::Liveness;
 use crate::event::Event;
+use crate::isolation::Isolation;
 use crate::limits::{Limit, Priority};
 use crate::log::{Level, Stream};
 use crate::{ProcessState, RestartMode};
@@ -247,6 +248,9 @@ pub struct ProcessStatus {
     /// What it may have, and what of that holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// What keeps it apart, once it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// What is not there because nobody calls: the next call brings it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleState>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::isolation::{Isolation, Profile};
 use crate::limits::{Grouping, How, Limit, Limits, amount};
 use crate::log::LogLine;
 use crate::{AgentId, ReplicaId, SessionId, SessionLimits};
@@ -58,6 +59,7 @@ pub struct WorkerSpec {
     pub wanted: Limits,
     /// Without all of them the agent is not started.
     pub limits_required: bool,
+    pub isolation: IsolationSpec,
     pub limits: CallLimits,
     pub sessions: SessionLimits,
     #[serde(default)]
@@ -109,6 +111,33 @@ pub struct Folders {
     pub python: PathBuf,
     /// The agent's own, writable: its HOME.
     pub workspace: PathBuf,
+    /// Of the replica's execution sessions, each of which sees its own only.
+    pub sessions: PathBuf,
+}
+
+/// The walls around an agent and its sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IsolationSpec {
+    /// All layers of it have to take hold, or the agent is not started.
+    pub profile: Profile,
+    /// What the operator wants at least.
+    pub minimum: Profile,
+    /// The machine's user that the agent runs as; our own, if there is none.
+    pub user: Option<u32>,
+    /// Why it is not a stronger profile.
+    pub missing: Vec<String>,
+}
+
+impl Default for IsolationSpec {
+    /// Nothing is promised.
+    fn default() -> Self {
+        Self {
+            profile: Profile::Unsafe,
+            minimum: Profile::Unsafe,
+            user: None,
+            missing: vec![],
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -154,6 +183,10 @@ pub enum Report {
     /// What the agent may have, and what of that holds.
     Limits {
         limits: Vec<Limit>,
+    },
+    /// The walls around the agent, as they are.
+    Isolation {
+        isolation: Isolation,
     },
     Log {
         line: LogLine,
@@ -278,6 +311,10 @@ pub enum EndCause {
     LimitsNotHeld {
         reason: String,
     },
+    /// A wall that is required did not take hold: nothing of the agent's was run.
+    NotIsolated {
+        reason: String,
+    },
     /// The worker was asked to end, and did.
     Asked,
     /// A later release took its place before it answered.
@@ -341,6 +378,7 @@ impl std::fmt::Display for EndCause {
             Self::LimitsNotHeld { reason } => {
                 write!(f, "limits are required and do not hold: {reason}")
             }
+            Self::NotIsolated { reason } => write!(f, "not isolated, and so not started: {reason}"),
             Self::Asked => write!(f, "stopped"),
             Self::Superseded => write!(f, "a later release took its place before it answered"),
             Self::Abandoned => write!(f, "let go before it took the calls"),

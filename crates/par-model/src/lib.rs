@@ -10,6 +10,7 @@ pub mod failure;
 pub mod grpc;
 pub mod headers;
 pub mod id;
+pub mod isolation;
 pub mod limits;
 pub mod log;
 pub mod policy;
@@ -18,6 +19,7 @@ pub mod status;
 
 pub use failure::CallError;
 pub use id::{AgentId, PackageDigest, ProcessId, ReplicaId, SessionId, Version};
+pub use isolation::{Isolation, Layer, Profile};
 pub use policy::{RestartMode, RestartPolicy};
 pub use session::{RunFailure, SessionLimits, Tier};
 pub use status::ProcessState;

@@ -71,6 +71,8 @@ pub enum RunFailure {
     Input,
     /// It wanted more memory than its session may have.
     Memory,
+    /// Its files took more of the disk than they may.
+    Disk,
     TimedOut,
     /// Whoever asked for it left.
     CallerLeft,

@@ -107,6 +107,11 @@ fn living(all: &[u32]) -> Vec<u32> {
     all.iter().copied().filter(alive).collect()
 }
 
+/// Of one that has started one process.
+pub(crate) fn first_below(pid: u32) -> Option<u32> {
+    children_of(pid).first().copied()
+}
+
 /// Each thread has the children that it started.
 fn children_of(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {

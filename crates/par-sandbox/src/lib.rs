@@ -2,15 +2,12 @@
 //!
 //! No other crate starts a process. What is done to an agent's process happens after `exec` of the hidden
 //! subcommand `__confine`: single-threaded, never in a forked copy of an async program.
-//!
-//! What takes hold today: a session and process group of its own, an environment made from nothing, no inherited
-//! file descriptor but the channel, no core dumps, no new privileges, death with the worker, limits of the process and
-//! of its control group, and where it is asked for a `/tmp` of its own ([`Confined`] says whether). What does not hold
-//! yet, namespaces, Landlock and seccomp, is said by [`protections`].
 
+mod advice;
 mod agent;
 mod agent_group;
 mod birth;
+mod canary;
 mod children;
 mod confine;
 mod descendants;
@@ -25,11 +22,13 @@ mod tool;
 mod tree;
 mod usage;
 
-pub use agent::{AgentCommand, AgentProcess, confined, spawn_agent, try_private_tmp};
+pub use advice::advice;
+pub use agent::{AgentProcess, spawn_agent};
 pub use agent_group::AgentGroup;
 pub use birth::Birth;
+pub use canary::{Reach, Tried, canary, try_profile, victim};
 pub use children::reap_orphans;
-pub use confine::{Confined, Confinement, confine};
+pub use confine::{Confined, Confinement, Gate, Plan, View, confine};
 pub use descendants::{
     end_descendants, end_marked, end_orphans_of, proportional_bytes, resident_bytes, threads,
 };
@@ -43,25 +42,3 @@ pub use target::Target;
 pub use tool::{Line, ToolError, run_tool};
 pub use tree::{adopt_orphans, end_strays, kill_descendants};
 pub use usage::{Usage, memory_total, usage};
-
-/// One thing that keeps an agent apart, and whether it does.
-#[derive(Clone, Copy, Debug)]
-pub struct Protection {
-    pub name: &'static str,
-    pub holds: bool,
-}
-
-/// What keeps agents apart from each other and from this machine, and what does not yet.
-pub fn protections() -> [Protection; 8] {
-    let protection = |name, holds| Protection { name, holds };
-    [
-        protection("process of its own", true),
-        protection("clean environment", true),
-        protection("ends with all its descendants", true),
-        protection("no new privileges", true),
-        protection("file system", false),
-        protection("network", false),
-        protection("user of its own", false),
-        protection("system call filter", false),
-    ]
-}

@@ -81,3 +81,16 @@ pub(crate) fn for_tools(name: &OsStr) -> bool {
         )
         || matches!(name, "REQUESTS_CA_BUNDLE" | "CURL_CA_BUNDLE" | "NETRC")
 }
+
+/// A process that does nothing until it is dropped, or we end.
+pub(crate) fn start_victim() -> io::Result<Child> {
+    let mut command = Command::new(OURSELVES);
+    command
+        .arg("__victim")
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    start(&mut command)
+}

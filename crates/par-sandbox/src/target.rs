@@ -25,6 +25,13 @@ impl Target {
         Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
     }
 
+    /// Of a process that lives, and cannot end before its parent, who waits for us, has seen it end.
+    pub fn at(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("there is no such process"))?;
+        Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
     /// Of a process that somebody else has started; none when it has ended, whoever has its number now.
     pub fn born(pid: u32, birth: &Birth) -> Option<Self> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw)?;

@@ -104,7 +104,7 @@ async fn clean_up(kept: &Kept, birth: &Birth, mark: &str, state: &StateFolder) {
     if this_boot.as_ref() == Some(&birth.boot) {
         par_sandbox::end_marked(mark, LAST).await;
     }
-    if let Err(error) = state.remove_sockets(kept.replica) {
+    if let Err(error) = state.remove_leftovers(kept.replica) {
         warn!(replica = %kept.replica, %error, "failed to remove the sockets of a worker");
     }
 }

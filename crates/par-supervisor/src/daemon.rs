@@ -41,6 +41,7 @@ use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::state::{StateError, StateFolder};
 use crate::tls::{Renewal, TlsError};
+use crate::walls::Walls;
 
 /// What is said once, when the supervisor serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -423,6 +424,7 @@ fn ground(
     groups: Arc<Groups>,
 ) -> Ground {
     Ground {
+        walls: Walls::new(settings.isolation, state.root(), &state.agents()),
         state,
         host: settings.host,
         url: announcement.url.clone(),

@@ -151,6 +151,9 @@ impl Driver {
                 self.told(replica).progress = Some(message);
             }
             Message::Limits { replica, told } => self.told(replica).limits = told,
+            Message::Isolation { replica, isolation } => {
+                self.told(replica).isolation = Some(isolation);
+            }
             Message::AgentPid { replica, pid } => self.told(replica).agent_pid = Some(pid),
             Message::Born {
                 replica,

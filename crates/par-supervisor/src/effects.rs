@@ -40,6 +40,7 @@ pub(crate) struct Ground {
     pub(crate) known_as: par_model::control::KnownAs,
     pub(crate) wanted: LimitDefaults,
     pub(crate) groups: Arc<par_sandbox::Groups>,
+    pub(crate) walls: crate::walls::Walls,
     /// How long workers go on without us.
     pub(crate) outlive: Duration,
     pub(crate) logs: Arc<LogStore>,

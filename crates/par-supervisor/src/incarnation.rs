@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use par_lifecycle::Event;
-use par_model::control::{EndCause, MAX_LINE, Report, Secret, WorkerSpec};
+use par_model::control::{EndCause, IsolationSpec, MAX_LINE, Report, Secret, WorkerSpec};
 use par_model::log::{Level, LogLine};
 use par_sandbox::{Birth, Target};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -132,9 +132,14 @@ impl Incarnation {
         if !ports::are_free(self.ground.host, [port, grpc_port]) {
             return EndCause::PortTaken { port };
         }
+        let ground = &self.ground;
+        let isolation = match ground.walls.of(&self.made.agent, &ground.groups).await {
+            Ok(isolation) => isolation,
+            Err(reason) => return EndCause::NotIsolated { reason },
+        };
         let started = async {
             let secret = secret::new()?;
-            let (child, link) = self.start(&secret).await?;
+            let (child, link) = self.start(&secret, isolation).await?;
             let target = Target::of(&child)?;
             io::Result::Ok((secret, child, target, link))
         };
@@ -185,12 +190,12 @@ impl Incarnation {
 
     fn remove_sockets(&self) {
         let replica = self.place.replica;
-        if let Err(error) = self.ground.state.remove_sockets(replica) {
+        if let Err(error) = self.ground.state.remove_leftovers(replica) {
             warn!(%replica, %error, "failed to remove the sockets of a worker");
         }
     }
 
-    async fn start(&self, secret: &Secret) -> io::Result<(Child, Link)> {
+    async fn start(&self, secret: &Secret, isolation: IsolationSpec) -> io::Result<(Child, Link)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let child = par_sandbox::spawn_worker(OwnedFd::from(theirs))?;
@@ -198,7 +203,8 @@ impl Incarnation {
         self.ground.children.borrow_mut().extend(child.id());
         let mut link = Link::new(UnixStream::from_std(ours)?);
         // A worker that ends at once has a cause of its own.
-        if let Err(error) = orders::write_line(&mut link.write, &self.spec(secret)).await {
+        if let Err(error) = orders::write_line(&mut link.write, &self.spec(secret, isolation)).await
+        {
             debug!(%error, "a worker did not hear what to be");
         }
         Ok((child, link))
@@ -305,6 +311,9 @@ impl Incarnation {
                 let told = ToldLimits::of(limits, memory, &self.ground.groups, replica.0);
                 self.send(Message::Limits { replica, told }).await;
             }
+            Report::Isolation { isolation } => {
+                self.send(Message::Isolation { replica, isolation }).await;
+            }
             Report::Log { line } => self.log(line),
             Report::LogsDropped { lines } => {
                 let message =
@@ -330,7 +339,7 @@ impl Incarnation {
         let _driver_is_gone = self.ground.events.send(message).await;
     }
 
-    fn spec(&self, secret: &Secret) -> WorkerSpec {
+    fn spec(&self, secret: &Secret, isolation: IsolationSpec) -> WorkerSpec {
         let (ground, made) = (&self.ground, &self.made);
         let replica = self.place.replica;
         WorkerSpec {
@@ -351,11 +360,12 @@ impl Incarnation {
             idle_timeout: made.idle_timeout(),
             supervisor_socket: Some(ground.state.supervisor_socket()),
             supervisor_url: ground.url.clone(),
-            folders: ground.state.folders_of(&made.agent),
+            folders: ground.state.folders_of(&made.agent, replica),
             python: ground.python.clone(),
             grouping: ground.groups.make(replica.0),
             wanted: ground.wanted.wanted(&made.options),
             limits_required: ground.wanted.required(&made.options),
+            isolation,
             limits: ground.limits,
             sessions: self.ground.sessions,
             known_as: self.ground.known_as.clone(),

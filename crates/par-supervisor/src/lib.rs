@@ -37,6 +37,8 @@ mod signals;
 mod snapshot;
 mod state;
 mod tls;
+mod users;
+mod walls;
 mod wishes;
 
 pub use config::{DoorSettings, FileAgent, Given, Mistakes, Settings};
@@ -45,5 +47,6 @@ pub use events::webhooks::{Secret, Target, Webhook};
 pub use limits::LimitDefaults;
 pub use logs::LogSettings;
 pub use tls::{ClientAuth, TlsError, TlsFiles};
+pub use walls::{IsolationSettings, try_walls};
 
 pub(crate) use par_model::failure::chain;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use par_lifecycle::{Beside, Command, Event, Refusal, Release};
 use par_model::control::Secret;
-use par_model::{AgentId, ReplicaId};
+use par_model::{AgentId, Isolation, ReplicaId};
 use par_sandbox::Birth;
 use par_store::Change;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -73,6 +73,10 @@ pub(crate) enum Message {
     Limits {
         replica: ReplicaId,
         told: ToldLimits,
+    },
+    Isolation {
+        replica: ReplicaId,
+        isolation: Isolation,
     },
 }
 

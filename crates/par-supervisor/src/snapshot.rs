@@ -9,7 +9,7 @@ use par_model::api::{
     CanaryStatus, IdleState, ProcessStatus, ReplicaStatus as ApiReplica, RolloutStatus,
 };
 use par_model::control::EndCause;
-use par_model::{AgentId, ProcessId, ProcessState, ReplicaId};
+use par_model::{AgentId, Isolation, ProcessId, ProcessState, ReplicaId};
 
 use crate::catalog::Made;
 use crate::limits::ToldLimits;
@@ -39,6 +39,7 @@ pub(crate) struct Told {
     pub(crate) progress: Option<String>,
     pub(crate) agent_pid: Option<u32>,
     pub(crate) limits: ToldLimits,
+    pub(crate) isolation: Option<Isolation>,
 }
 
 impl Snapshot {
@@ -131,6 +132,10 @@ impl Known {
         told.map_or_else(ToldLimits::default, |told| told.limits.clone())
     }
 
+    pub(crate) fn isolation(&self) -> Option<Isolation> {
+        self.told(self.replica())?.isolation.clone()
+    }
+
     fn told(&self, replica: &ReplicaStatus) -> Option<&Told> {
         self.told.get(&replica.incarnation?.replica)
     }
@@ -171,6 +176,7 @@ impl Known {
                 .map(|at| seconds(now, at)),
             resources: None,
             limits: self.limits().limits.clone(),
+            isolation: self.isolation(),
             release: replica.release.0,
             replicas: self.status.desired.replicas,
             instances: self

@@ -142,14 +142,15 @@ impl StateFolder {
         self.run.join(format!("{replica}.ctl"))
     }
 
-    /// Removes what a worker that was killed left of its sockets.
-    pub(crate) fn remove_sockets(&self, replica: ReplicaId) -> io::Result<()> {
+    /// Removes what a worker that was killed left of its sockets and sessions.
+    pub(crate) fn remove_leftovers(&self, replica: ReplicaId) -> io::Result<()> {
         let socket = self.worker_socket(replica);
         let folder = socket.with_extension(SOCKETS_OF_THE_AGENT);
         for removed in [
             std::fs::remove_file(self.control_socket(replica)),
             std::fs::remove_file(socket),
             std::fs::remove_dir_all(folder),
+            std::fs::remove_dir_all(self.sessions(replica)),
         ] {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -159,15 +160,20 @@ impl StateFolder {
         Ok(())
     }
 
-    pub(crate) fn folders_of(&self, agent: &AgentId) -> Folders {
+    pub(crate) fn folders_of(&self, agent: &AgentId, replica: ReplicaId) -> Folders {
         Folders {
             environments: self.root.join("environments"),
             python: self.root.join("python"),
             workspace: self.workspace(agent),
+            sessions: self.sessions(replica),
         }
     }
 
-    fn agents(&self) -> PathBuf {
+    fn sessions(&self, replica: ReplicaId) -> PathBuf {
+        self.root.join("sessions").join(replica.to_string())
+    }
+
+    pub(crate) fn agents(&self) -> PathBuf {
         self.root.join("agents")
     }
 

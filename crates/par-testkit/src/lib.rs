@@ -13,6 +13,7 @@ pub use http::{Answer, Http};
 pub use leftovers::control_groups;
 pub use package::PackageBuilder;
 pub use ports::PortRange;
+pub use processes::descendants_of;
 pub use python::python_environment;
 pub use system::{Ended, System, SystemBuilder};
 pub use wait::{comes_within, wait_for};

@@ -46,6 +46,12 @@ fn all() -> Vec<Process> {
         .collect()
 }
 
+/// Ids of the processes below `root`.
+pub fn descendants_of(root: u32) -> Vec<u32> {
+    let below = descendants(root);
+    below.iter().map(|process| process.pid).collect()
+}
+
 /// All that descend from `root`, without it.
 pub(crate) fn descendants(root: u32) -> Vec<Process> {
     let all = all();

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::leftovers::{remove_control_groups, wait_until_nothing_is_left};
-use crate::processes::{Process, descendants};
+use crate::processes::{Process, descendants, descendants_of};
 use crate::{Http, PortRange, wait_for};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -257,10 +257,7 @@ impl System {
 
     /// Ids of the processes below the supervisor.
     pub fn descendants(&self) -> Vec<u32> {
-        descendants(self.pid())
-            .iter()
-            .map(|process| process.pid)
-            .collect()
+        descendants_of(self.pid())
     }
 
     /// Ends it as an administrator would, and checks that nothing is left.

@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use par_model::control::{
-    CallLimits, EndCause, Folders, KnownAs, Liveness, Report, Secret, WorkerSpec,
+    CallLimits, EndCause, Folders, IsolationSpec, KnownAs, Liveness, Report, Secret, WorkerSpec,
 };
 use par_model::limits::{Grouping, Limits};
 use par_model::log::LogLine;
@@ -158,6 +158,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         folders: Folders {
             environments: alone.state.join("environments"),
             python: alone.state.join("python"),
+            sessions: alone.state.join("sessions").join(agent.as_str()),
             workspace: alone.state.join("agents").join(agent.as_str()),
         },
         python: alone.python,
@@ -166,6 +167,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         },
         wanted: Limits::default(),
         limits_required: false,
+        isolation: IsolationSpec::default(),
         limits: CallLimits::default(),
         sessions: SessionLimits::default(),
         known_as: KnownAs::default(),

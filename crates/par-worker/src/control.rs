@@ -157,6 +157,7 @@ struct Told {
     resumed: Resumed,
     ready_at: Option<Instant>,
     limits: Option<Report>,
+    isolation: Option<Report>,
 }
 
 impl Told {
@@ -168,6 +169,7 @@ impl Told {
             },
             ready_at: None,
             limits: None,
+            isolation: None,
         }
     }
 
@@ -225,8 +227,11 @@ impl Conversation {
         resumed.session_ids = self.idle.session_ids();
         resumed.ending |= *self.ending.borrow() != Ending::No;
         put(&mut line, &Report::Resumed(resumed));
-        if let Some(limits) = &self.told.limits {
-            put(&mut line, limits);
+        for told in [&self.told.limits, &self.told.isolation]
+            .into_iter()
+            .flatten()
+        {
+            put(&mut line, told);
         }
         link.write.write_all(&line).await
     }
@@ -337,6 +342,7 @@ fn note(told: &mut Told, report: &Report) {
         Report::Sessions { any } => resumed.sessions = *any,
         Report::Ending { .. } => resumed.ending = true,
         Report::Limits { .. } => told.limits = Some(report.clone()),
+        Report::Isolation { .. } => told.isolation = Some(report.clone()),
         _ => {}
     }
 }

@@ -16,8 +16,6 @@ use par_model::control::{EndCause, Report, WorkerSpec};
 use par_model::log::Level;
 use par_package::Package;
 use par_protocol::frame::{Frame, Kind};
-use par_sandbox::PrivateTmp;
-use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -33,6 +31,7 @@ use crate::agent::logs::Output;
 use crate::agent::outbound::Supervisor;
 use crate::agent::process::{self, Agent, Launch, worker_failed};
 use crate::agent::sockets::Sockets;
+use crate::agent::tunnels;
 use crate::ending::{Ending, Told, Word};
 use crate::fate::Fate;
 use crate::grpc::{Outward, Own};
@@ -43,7 +42,7 @@ use crate::prepare::{Prepared, prepare};
 use crate::reports::Reporter;
 use crate::serving::Serving;
 use crate::sessions::Sessions;
-use crate::surroundings::{TMP_BYTES, backend_socket, ground, kept_folders};
+use crate::surroundings::{backend_socket, ground, private_tmp, view};
 use crate::variables::variables;
 
 /// For an agent to say goodbye in.
@@ -120,7 +119,8 @@ async fn listen_everywhere(spec: &WorkerSpec) -> Result<(Listeners, Option<Socke
     let supervisor = spec.socket.as_ref().map(UnixListener::bind).transpose();
     let supervisor = supervisor.map_err(failed)?;
     let sockets = Sockets::make(spec).map_err(failed)?;
-    let agent = sockets.as_ref().map(Sockets::open_door).transpose();
+    let agent = sockets.as_ref().map(|sockets| sockets.open_door(spec));
+    let agent = agent.transpose();
     let listeners = Listeners {
         http,
         grpc,
@@ -214,7 +214,7 @@ impl Life {
             sessions.warm_up();
         }
         self.reporter.state(Report::Ready {
-            agent_pid: agent.pid,
+            agent_pid: agent.program,
         });
         Ok((agent, serving))
     }
@@ -256,13 +256,18 @@ impl Life {
         for warning in warnings {
             self.reporter.say(Level::Warning, warning);
         }
-        let private_tmp = self.front.sessions().map(|_| PrivateTmp {
-            bytes: TMP_BYTES,
-            keep: kept_folders(&self.spec, &prepared, self.sockets.as_ref()),
-            sockets: backend_socket(self.sockets.as_ref()),
-        });
+        let mut view = view(&self.spec, &prepared, self.sockets.as_ref());
+        let mut own_tmp = None;
+        if self.front.sessions().is_some() {
+            view.sockets = backend_socket(self.sockets.as_ref());
+            let has_root = self.spec.isolation.profile.has_namespaces();
+            own_tmp = (!has_root).then(|| private_tmp(&view));
+        }
+        let tunnels = tunnels::of(&self.spec);
         let launch = Launch {
-            private_tmp,
+            tunnels: &tunnels,
+            view,
+            private_tmp: own_tmp,
             python: &prepared.python,
             harness: &prepared.harness,
             env,
@@ -337,7 +342,7 @@ impl Life {
         let message = format!("it hangs: {cause}; it is ended, and its stacks are asked for");
         self.reporter.say(Level::Error, message);
         let before = agent.output.heard();
-        agent.target.signal(Signal::USR2);
+        agent.ask_for_stacks();
         let written = async {
             let mut last = before;
             loop {
@@ -432,7 +437,7 @@ impl Life {
     /// Ends what is left of the agent and takes its last words.
     async fn bury(&self, mut agent: Agent) {
         self.guard.kill();
-        agent.target.signal(Signal::KILL);
+        agent.kill();
         let _known_already = agent.exited().await;
         self.guard.has_ended();
         self.end_strays(Some(agent.pid)).await;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use par_model::control::WorkerSpec;
 
+use par_sandbox::{PrivateTmp, View};
+
 use crate::agent::sockets::Sockets;
 use crate::limits::Guard;
 use crate::prepare::Prepared;
@@ -15,25 +17,49 @@ use crate::sessions::{Ground, Serials};
 use crate::variables::search_path;
 
 /// Of a private `/tmp`.
-pub(crate) const TMP_BYTES: u64 = 256 << 20;
+const TMP_BYTES: u64 = 256 << 20;
+/// Of `/dev/shm`.
+const SHM_BYTES: u64 = 64 << 20;
 /// Where packages look for the execution backend before they look at their gRPC port.
 const BACKEND_SOCKET: &str = "pixell-python-agent-50051.sock";
 
-/// Folders that keep their place should they lie in the machine's `/tmp`.
-pub(crate) fn kept_folders(
-    spec: &WorkerSpec,
-    prepared: &Prepared,
-    sockets: Option<&Sockets>,
-) -> Vec<PathBuf> {
-    let mut kept = vec![
-        spec.package.clone(),
-        spec.folders.environments.clone(),
-        spec.folders.python.clone(),
-        spec.folders.workspace.clone(),
-    ];
-    kept.extend(sockets.map(|sockets| sockets.folder().to_owned()));
-    kept.extend(home_of(&prepared.python));
-    kept
+/// What an agent sees of the machine's files.
+pub(crate) fn view(spec: &WorkerSpec, prepared: &Prepared, sockets: Option<&Sockets>) -> View {
+    let mut read_only = programs(prepared);
+    read_only.push(spec.package.clone());
+    let mut writable = vec![spec.folders.workspace.clone()];
+    writable.extend(sockets.map(|sockets| sockets.folder().to_owned()));
+    View {
+        read_only,
+        writable,
+        sockets: BTreeMap::new(),
+        tmp_bytes: TMP_BYTES,
+        shm_bytes: SHM_BYTES,
+    }
+}
+
+/// The interpreter, its modules, and our side of it.
+fn programs(prepared: &Prepared) -> Vec<PathBuf> {
+    let environment = prepared.python.parent().and_then(Path::parent);
+    let environment = environment.map(ToOwned::to_owned);
+    let home = home_of(&prepared.python);
+    let ours = prepared.harness.parent().and_then(Path::parent);
+    let ours = ours.map(ToOwned::to_owned);
+    [environment, home, ours].into_iter().flatten().collect()
+}
+
+/// Where there is no root of its own: folders that keep their place should they lie in the machine's `/tmp`.
+pub(crate) fn private_tmp(view: &View) -> PrivateTmp {
+    PrivateTmp {
+        bytes: view.tmp_bytes,
+        keep: view
+            .read_only
+            .iter()
+            .chain(&view.writable)
+            .cloned()
+            .collect(),
+        sockets: view.sockets.clone(),
+    }
 }
 
 /// Names in the agent's own `/tmp` for sockets of its worker.
@@ -51,27 +77,30 @@ pub(crate) fn ground(
     guard: &Guard,
     reporter: Reporter,
 ) -> io::Result<Ground> {
-    let folder = spec.folders.workspace.join("sessions");
+    let folder = spec.folders.sessions.clone();
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(&folder)?;
-    let keep = [
-        Some(spec.folders.environments.clone()),
-        Some(spec.folders.python.clone()),
-        home_of(&prepared.python),
-    ];
+    let view = View {
+        read_only: programs(prepared),
+        tmp_bytes: TMP_BYTES,
+        shm_bytes: SHM_BYTES,
+        ..View::default()
+    };
     Ok(Ground {
         python: prepared.python.clone(),
         program: prepared.session.clone(),
         site: prepared.site.clone(),
         path: search_path(&prepared.programs),
         folder,
-        keep: keep.into_iter().flatten().collect(),
-        tmp_bytes: TMP_BYTES,
+        view,
+        isolation: spec.isolation.clone(),
         limits: spec.sessions,
         group: guard.replica().cloned(),
         pids: spec.wanted.pids,
+        disk: spec.wanted.workspace,
+        open_files: spec.wanted.open_files,
         serials: Serials::default(),
         reporter,
         said: RefCell::default(),

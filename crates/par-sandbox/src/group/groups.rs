@@ -81,6 +81,13 @@ impl Groups {
         Some(root.below(&replica.to_string()))
     }
 
+    /// A group of its own for one that tries the walls.
+    pub fn canary(&self) -> Result<Group, String> {
+        let root = self.root.as_ref().map_err(String::clone)?;
+        make_all(root).and_then(|()| root.pass_on())?;
+        root.make(&format!("canary-{}", std::process::id()))
+    }
+
     /// Ends what an earlier life left, but for the groups of the replicas to `keep`.
     pub async fn sweep(&self, keep: &[u64]) -> Swept {
         let mut swept = Swept::default();

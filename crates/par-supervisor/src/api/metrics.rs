@@ -62,6 +62,17 @@ fn write(format: Format, snapshot: &Snapshot, routes: &Routes) -> String {
     page.finish()
 }
 
+fn write_isolation(page: &mut Page, snapshot: &Snapshot) {
+    let help = "1 for the profile that keeps an agent apart.";
+    let mut family = page.family(Kind::Gauge, "par_agent_isolation", help);
+    for (agent, known) in &snapshot.agents {
+        if let Some(isolation) = known.isolation() {
+            let profile = isolation.enforced.to_string();
+            family.sample(&[("agent", agent.as_str()), ("profile", &profile)], 1);
+        }
+    }
+}
+
 fn write_agents(page: &mut Page, snapshot: &Snapshot) {
     let mut by_state: BTreeMap<&str, u64> = BTreeMap::new();
     for known in snapshot.agents.values() {
@@ -81,6 +92,7 @@ fn write_agents(page: &mut Page, snapshot: &Snapshot) {
         let state = known.word();
         family.sample(&[("agent", agent.as_str()), ("state", state)], 1);
     }
+    write_isolation(page, snapshot);
     let now = Instant::now();
     let help = "Times that an agent was started again after it had ended by itself.";
     of_each(

@@ -16,6 +16,10 @@
 //! body_limit_mb = 64
 //! limits_by = "auto"           # or cgroup2, cgroup1, rlimits
 //!
+//! [isolation]
+//! profile = "auto"             # or full, userns, restricted, unsafe
+//! minimum = "restricted"       # nothing starts with less
+//!
 //! [limits]                     # of agents that ask for no other; 0: none
 //! memory_limit_mb = 2048
 //! pids_limit = 512
@@ -73,7 +77,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::door::DoorSettings;
 use super::table::{Notes, Value};
-use super::{Mistake, door, execution, limits, logs, tls, webhooks};
+use super::{Mistake, door, execution, isolation, limits, logs, tls, webhooks};
 use crate::bounds;
 use crate::events::webhooks::Webhook;
 use crate::limits::LimitDefaults;
@@ -105,6 +109,7 @@ pub(super) struct File {
     pub(super) upgrade_drain: Option<(String, f64)>,
     pub(super) body_limit_mb: Option<(String, u64)>,
     pub(super) limits_by: Option<(String, String)>,
+    pub(super) isolation: isolation::Written,
     pub(super) limits: LimitDefaults,
     pub(super) execution: SessionLimits,
     pub(super) logs: LogSettings,
@@ -151,7 +156,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 21] = [
+        const KNOWN: [&str; 22] = [
             "host",
             "port",
             "state",
@@ -166,6 +171,7 @@ impl File {
             "upgrade_drain_seconds",
             "body_limit_mb",
             "limits_by",
+            "isolation",
             "limits",
             "execution",
             "logs",
@@ -228,6 +234,7 @@ impl File {
                 "limits_by" => {
                     file.limits_by = notes.text("limits_by", value).map(|text| (place, text))
                 }
+                "isolation" => file.isolation = isolation::read(value, notes),
                 "limits" => file.limits = limits::read(value, notes),
                 "execution" => file.execution = execution::read(value, notes),
                 "logs" => file.logs = logs::read(value, notes),

@@ -3,6 +3,7 @@
 mod door;
 mod execution;
 mod file;
+mod isolation;
 mod limits;
 mod logs;
 mod table;
@@ -27,6 +28,7 @@ pub use file::FileAgent;
 
 use crate::limits::LimitDefaults;
 use crate::tls::TlsFiles;
+use crate::walls::IsolationSettings;
 
 /// What was given as a flag, or by a `PAR_*` variable.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,8 @@ pub struct Given {
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub tls_client_ca: Option<PathBuf>,
+    /// `auto` or a profile.
+    pub isolation: Option<String>,
     /// Without one, `par.toml` in the current folder if it is there.
     pub config: Option<PathBuf>,
 }
@@ -74,6 +78,7 @@ pub struct Settings {
     /// Largest JSON body and gRPC message, in bytes.
     pub body_limit: u64,
     pub limits_by: LimitsBy,
+    pub isolation: IsolationSettings,
     pub limits: LimitDefaults,
     pub execution: SessionLimits,
     pub logs: LogSettings,
@@ -149,6 +154,11 @@ impl Settings {
             .limits_by
             .map(|word| ("--limits-by".to_owned(), word))
             .or(file.limits_by);
+        let mut isolation = file.isolation;
+        isolation.profile = given
+            .isolation
+            .map(|word| ("--isolation".to_owned(), word))
+            .or(isolation.profile);
         let python = given
             .python
             .map(|python| ("--python".to_owned(), python))
@@ -177,6 +187,7 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(3600)),
             body_limit: checked(file.body_limit_mb, parse_body_limit, &mut mistakes)
                 .unwrap_or_else(|| CallLimits::default().body),
+            isolation: isolation::settle(isolation, &mut mistakes),
             limits_by: checked(limits_by, |word| word.parse(), &mut mistakes).unwrap_or_default(),
             limits: file.limits,
             execution: file.execution,

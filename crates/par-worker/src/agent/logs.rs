@@ -59,11 +59,12 @@ fn random_word() -> std::io::Result<String> {
 
 /// Reads to the end of the stream, or until reading fails.
 pub(crate) async fn collect(
-    mut from: impl AsyncRead + Unpin,
+    from: Option<impl AsyncRead + Unpin>,
     stream: Stream,
     output: Rc<Output>,
     reporter: Reporter,
 ) {
+    let Some(mut from) = from else { return };
     let mut lines = Lines::of(stream, &output.mark);
     let mut piece = vec![0; 16 << 10];
     let report = |line: Line| {

@@ -10,5 +10,6 @@ pub(crate) mod logs;
 pub(crate) mod outbound;
 pub(crate) mod process;
 pub(crate) mod sockets;
+pub(crate) mod tunnels;
 
 pub(crate) use exchange::Exchange;

@@ -11,12 +11,15 @@ use par_model::control::EndCause;
 use par_model::log::{Level, Stream};
 use par_protocol::frame::{Frame, FrameCodec, FrameError, Kind};
 use par_protocol::harness::{Failure, Load, Ready};
-use par_sandbox::{AgentCommand, AgentProcess, Confinement, PrivateTmp, Target};
+use par_sandbox::{AgentProcess, Confinement, Plan, PrivateTmp, Target, View};
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::channel::{self, Channel, Pump};
 use super::logs::{self, Output};
+use super::tunnels::{self, Tunnel};
 use crate::limits::Guard;
 use crate::reports::Reporter;
 
@@ -29,8 +32,12 @@ const WAITING_FRAMES: usize = 256;
 
 pub(crate) struct Agent {
     pub(crate) child: tokio::process::Child,
+    /// The process that all others of the agent come from.
     pub(crate) pid: u32,
-    pub(crate) target: Target,
+    /// The interpreter.
+    pub(crate) program: u32,
+    target: Target,
+    interpreter: Target,
     pub(crate) channel: Rc<Channel>,
     pub(crate) unasked: mpsc::Receiver<Frame>,
     /// Ends when the agent closes its end.
@@ -38,6 +45,7 @@ pub(crate) struct Agent {
     pub(crate) output: Rc<Output>,
     /// End when the agent, and all that it started, have closed their output.
     pub(crate) readers: [tokio::task::JoinHandle<()>; 2],
+    _tunnels: Vec<AbortOnDropHandle<()>>,
 }
 
 /// How the interpreter is started.
@@ -46,7 +54,9 @@ pub(crate) struct Launch<'a> {
     pub(crate) harness: &'a Path,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) folder: &'a Path,
+    pub(crate) view: View,
     pub(crate) private_tmp: Option<PrivateTmp>,
+    pub(crate) tunnels: &'a [Tunnel],
     pub(crate) guard: &'a Rc<Guard>,
 }
 
@@ -58,29 +68,9 @@ pub(crate) async fn start(
     reporter: &Reporter,
 ) -> Result<Agent, EndCause> {
     let failed = |error: io::Error| worker_failed(&error);
-    let process = par_sandbox::spawn_agent(AgentCommand {
-        program: launch.python.to_owned(),
-        arguments: ["-I", "-S", "-X", "utf8"]
-            .iter()
-            .map(Into::into)
-            .chain([launch.harness.into()])
-            .collect(),
-        env: launch.env,
-        folder: launch.folder.to_owned(),
-        confinement: launch.guard.confine(Confinement {
-            parent: std::process::id(),
-            private_tmp: launch.private_tmp,
-            ..Confinement::default()
-        }),
-    });
-    let process = process.map_err(failed)?;
-    let AgentProcess {
-        child,
-        pid,
-        mut channel,
-        stdout,
-        stderr,
-    } = process;
+    let plan = plan(&launch)?;
+    let mut process = par_sandbox::spawn_agent().map_err(failed)?;
+    let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
     // Before anything is waited for: what a confiner that fails says belongs into the log.
     let readers = [
         tokio::task::spawn_local(logs::collect(
@@ -96,11 +86,22 @@ pub(crate) async fn start(
             reporter.clone(),
         )),
     ];
-    let confined = par_sandbox::confined(&mut channel).await.map_err(failed)?;
+    let (confined, listeners) = process.confine(&plan).await.map_err(not_confined)?;
     if let Some(reason) = &confined.without_private_tmp {
         reporter.say(Level::Warning, format!("no /tmp of its own: {reason}"));
     }
-    launch.guard.begin(pid, &confined)?;
+    launch.guard.begin(process.pid, &confined)?;
+    let program = process.program(&plan).map_err(failed)?;
+    let interpreter = Target::at(program).map_err(failed)?;
+    let AgentProcess {
+        child,
+        pid,
+        channel,
+        gate,
+        ..
+    } = process;
+    let tunnels = tunnels::dig(launch.tunnels, listeners).map_err(failed)?;
+    gate.open().await.map_err(failed)?;
     let (unasked_in, unasked) = mpsc::channel(WAITING_FRAMES);
     let (channel, pump) = channel::open(channel, FrameCodec::default(), unasked_in);
     output.names.watch(&channel);
@@ -110,17 +111,57 @@ pub(crate) async fn start(
         .map_err(|error| worker_failed(&error))?;
     Ok(Agent {
         target: Target::of(&child).map_err(failed)?,
+        interpreter,
         child,
         pid,
+        program,
         channel,
         unasked,
         pump: tokio::task::spawn_local(Pump::run(pump)),
         output,
         readers,
+        _tunnels: tunnels,
     })
 }
 
+fn plan(launch: &Launch<'_>) -> Result<Plan, EndCause> {
+    let not_text = || EndCause::Worker {
+        reason: format!("`{}` is not Unicode", launch.harness.display()),
+    };
+    let harness = launch.harness.to_str().ok_or_else(not_text)?;
+    let arguments = ["-I", "-S", "-X", "utf8", harness];
+    Ok(Plan {
+        program: launch.python.to_owned(),
+        arguments: arguments.map(ToOwned::to_owned).to_vec(),
+        env: launch.env.clone(),
+        folder: launch.folder.to_owned(),
+        confinement: launch.guard.confine(Confinement {
+            ports: launch.tunnels.iter().map(|tunnel| tunnel.port).collect(),
+            view: launch.view.clone(),
+            private_tmp: launch.private_tmp.clone(),
+            ..Confinement::default()
+        }),
+    })
+}
+
+/// Nothing of the agent's was run.
+pub(crate) fn not_confined(error: io::Error) -> EndCause {
+    EndCause::NotIsolated {
+        reason: error.to_string(),
+    }
+}
+
 impl Agent {
+    /// Ends it, with all that has not left its namespaces.
+    pub(crate) fn kill(&self) {
+        self.target.signal(Signal::KILL);
+    }
+
+    /// The harness writes the stacks of its threads when it hears this.
+    pub(crate) fn ask_for_stacks(&self) {
+        self.interpreter.signal(Signal::USR2);
+    }
+
     /// Waits until the agent says that it is ready, or why it never will be.
     pub(crate) async fn ready(&mut self, on_other: impl AsyncFn(Frame)) -> Result<Ready, EndCause> {
         loop {

@@ -34,6 +34,7 @@ impl Sockets {
             .recursive(true)
             .mode(0o700)
             .create(&sockets.folder)?;
+        sockets.give(spec.isolation.user)?;
         Ok(Some(sockets))
     }
 
@@ -51,8 +52,20 @@ impl Sockets {
         self.folder.join("own.sock")
     }
 
-    pub(crate) fn open_door(&self) -> io::Result<UnixListener> {
-        UnixListener::bind(self.door())
+    /// Before the agent begins: it has the folder to itself and us.
+    pub(crate) fn open_door(&self, spec: &WorkerSpec) -> io::Result<UnixListener> {
+        let listener = UnixListener::bind(self.door())?;
+        if let Some(user) = spec.isolation.user {
+            std::os::unix::fs::lchown(self.door(), Some(user), Some(user))?;
+        }
+        Ok(listener)
+    }
+
+    fn give(&self, user: Option<u32>) -> io::Result<()> {
+        match user {
+            Some(user) => std::os::unix::fs::lchown(&self.folder, Some(user), Some(user)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
@@ -9,6 +11,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -98,7 +101,7 @@ impl Link {
 
     async fn opened(&self) -> io::Result<(SendRequest<Incoming>, AbortOnDropHandle<()>)> {
         match &self.place {
-            Place::Socket(path) => open(UnixStream::connect(path).await?).await,
+            Place::Socket(path) => open(connect(path).await?).await,
             Place::Address(address) => open(TcpStream::connect(address).await?).await,
         }
     }
@@ -108,6 +111,13 @@ impl Link {
         let mut sender = self.open.borrow().as_ref()?.sender.clone();
         sender.ready().await.is_ok().then_some(sender)
     }
+}
+
+/// The agent may put what it likes into its folder: a link to a socket of somebody else is not followed.
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = rustix::fs::open(path, flags, Mode::empty())?;
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
 
 async fn open<S>(stream: S) -> io::Result<(SendRequest<Incoming>, AbortOnDropHandle<()>)>

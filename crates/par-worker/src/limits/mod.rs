@@ -5,14 +5,16 @@
 //! ```
 
 mod watchdog;
-mod workspace;
+pub(crate) mod workspace;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use par_model::control::{EndCause, Report, WorkerSpec};
+use par_model::Profile;
+use par_model::control::{EndCause, IsolationSpec, Report, WorkerSpec};
+use par_model::isolation::{self, Isolation};
 use par_model::limits::{Grouping, How, Limit, LimitName, Limits, Priority, amount};
 use par_model::log::Level;
 use par_sandbox::{AgentGroup, Confined, Confinement, Group};
@@ -27,6 +29,7 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 pub(crate) struct Guard {
     wanted: Limits,
     required: bool,
+    isolation: IsolationSpec,
     /// Why there are no groups, if there are none.
     groupless: Option<String>,
     /// Holds the agent's group, and those of its sessions.
@@ -60,6 +63,7 @@ impl Guard {
         let guard = Self {
             wanted: spec.wanted.clone(),
             required: spec.limits_required,
+            isolation: spec.isolation.clone(),
             groupless,
             replica,
             held: RefCell::default(),
@@ -104,12 +108,18 @@ impl Guard {
                 .filter(|_| by_watchdog(LimitName::Memory))
                 .map(|bytes| bytes.saturating_mul(2).saturating_add(1 << 30)),
             open_files: self.wanted.open_files,
+            file_bytes: self.wanted.workspace,
             niceness: match self.how(LimitName::Priority) {
                 Some(How::Nice) => niceness(self.wanted.priority.unwrap_or_default()),
                 _ => 0,
             },
             groups: self.agent.group().map(Group::doors).unwrap_or_default(),
-            limits_required: self.required,
+            profile: self.isolation.profile,
+            user: self.isolation.user,
+            // Counted for each user: that is one agent's only where it has namespaces of its own.
+            processes: self.wanted.pids.filter(|_| {
+                by_watchdog(LimitName::Pids) && self.isolation.profile.has_namespaces()
+            }),
             ..confinement
         }
     }
@@ -126,7 +136,26 @@ impl Guard {
         }
         self.tell();
         self.check()?;
+        self.check_walls(confined)?;
         watchdog::start(self);
+        Ok(())
+    }
+
+    /// Compares the walls that took hold with those that have to.
+    fn check_walls(&self, confined: &Confined) -> Result<(), EndCause> {
+        walls_of(&self.isolation, confined)?;
+        let isolation = Isolation {
+            required: self.isolation.minimum,
+            enforced: self.isolation.profile,
+            layers: confined.layers.clone(),
+            missing: self.isolation.missing.clone(),
+        };
+        let level = match isolation.enforced {
+            Profile::Unsafe => Level::Warning,
+            _ => Level::Info,
+        };
+        self.reporter.say(level, isolation.to_string());
+        self.reporter.state(Report::Isolation { isolation });
         Ok(())
     }
 
@@ -265,6 +294,24 @@ impl Drop for Guard {
             task.abort();
         }
     }
+}
+
+/// Whether all walls of the profile took hold.
+pub(crate) fn walls_of(isolation: &IsolationSpec, confined: &Confined) -> Result<(), EndCause> {
+    let missing = isolation::missing(isolation.profile, &confined.layers);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let profile = isolation.profile;
+    let why = confined.without_group.as_deref();
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+    Err(EndCause::NotIsolated {
+        reason: format!(
+            "profile `{profile}` is required, and this did not take hold: {}{why}",
+            names.join(", ")
+        ),
+    })
 }
 
 /// What no group holds and a watchdog can is held by it; the reason stays.

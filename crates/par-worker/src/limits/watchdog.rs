@@ -12,15 +12,15 @@ use par_sandbox::Group;
 use tokio::time::{Instant, sleep};
 
 use super::Guard;
-use super::workspace;
+use super::workspace::{self, MOST_FILES};
 
 /// Bytes that a process may take of memory in a second.
 const FASTEST_MEMORY: f64 = (2_u64 << 30) as f64;
 const MEMORY_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// Bytes that may be written to a disk in a second.
-const FASTEST_DISK: f64 = (200 << 20) as f64;
+/// Bytes that may be written in a second, to memory first.
+const FASTEST_DISK: f64 = (2_u64 << 30) as f64;
 const WORKSPACE_PAUSES: (Duration, Duration) =
-    (Duration::from_millis(250), Duration::from_secs(30));
+    (Duration::from_millis(100), Duration::from_secs(30));
 /// Looking takes this part of the time at most.
 const SHARE_OF_LOOKING: u32 = 20;
 /// Between two looks at the number of processes: while there are many, and while there are not.
@@ -29,8 +29,6 @@ const PIDS_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration:
 const SURELY_GONE: Duration = Duration::from_secs(5);
 /// A storm of notices makes one line in so much time.
 const STORM: Duration = Duration::from_secs(1);
-/// Files and folders of a workspace that is limited.
-const MOST_FILES: u64 = 100_000;
 
 pub(super) fn start(guard: &Rc<Guard>) {
     let mut tasks = guard.watching.borrow_mut();

@@ -4,16 +4,19 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+/// Files and folders that may be in a folder that is bounded.
+pub(crate) const MOST_FILES: u64 = 100_000;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// That the file system keeps for it.
-    pub(super) bytes: u64,
-    pub(super) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
 }
 
 /// Counts files and folders, without following links, and stops at more than `most`. What vanishes meanwhile, or has a
 /// path that is too long for the kernel, is left out.
-pub(super) fn count(folder: &Path, most: u64) -> Found {
+pub(crate) fn count(folder: &Path, most: u64) -> Found {
     const BLOCK: u64 = 512;
     let mut found = Found::default();
     let mut waiting = vec![folder.to_owned()];

@@ -34,7 +34,9 @@ pub(crate) async fn prepare(
     reporter: &Reporter,
 ) -> Result<Prepared, EndCause> {
     let own = |error: io::Error| worker_failed(&error);
-    std::fs::create_dir_all(spec.folders.workspace.join("tmp")).map_err(own)?;
+    std::fs::create_dir_all(&spec.folders.workspace).map_err(own)?;
+    own_folder(&spec.folders.workspace, spec.isolation.user).map_err(own)?;
+    own_folder(&spec.folders.workspace.join("tmp"), spec.isolation.user).map_err(own)?;
     std::fs::create_dir_all(&spec.folders.environments).map_err(own)?;
     let home = python_side::ensure(&spec.folders.python).map_err(own)?;
     let found = choose_interpreter(
@@ -64,6 +66,22 @@ pub(crate) async fn prepare(
             programs: vec![environment.programs],
         },
     })
+}
+
+/// Makes a folder that is the agent's. What the agent may have put in its place meanwhile is not followed.
+pub(crate) fn own_folder(folder: &Path, user: Option<u32>) -> io::Result<()> {
+    match std::fs::symlink_metadata(folder) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => {
+            std::fs::remove_file(folder)?;
+            std::fs::create_dir(folder)?;
+        }
+        Err(_) => std::fs::create_dir(folder)?,
+    }
+    match user {
+        Some(user) => std::os::unix::fs::lchown(folder, Some(user), Some(user)),
+        None => Ok(()),
+    }
 }
 
 fn bare(interpreter: Interpreter, home: &Path) -> Prepared {

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 use par_model::SessionLimits;
+use par_model::control::IsolationSpec;
 use par_model::log::Level;
-use par_sandbox::{Confined, Group};
+use par_sandbox::{Confined, Group, View};
 
 use super::interpreter::Serials;
 use crate::reports::Reporter;
@@ -20,15 +21,18 @@ pub(crate) struct Ground {
     pub(crate) path: String,
     /// Each session has a folder below it.
     pub(crate) folder: PathBuf,
-    /// What has to be seen under its own path even where that lies in `/tmp`.
-    pub(crate) keep: Vec<PathBuf>,
-    /// Of a session's own `/tmp`.
-    pub(crate) tmp_bytes: u64,
+    /// What each sees of the machine's files, besides its own folder.
+    pub(crate) view: View,
+    pub(crate) isolation: IsolationSpec,
     pub(crate) limits: SessionLimits,
     /// Where each interpreter has a control group, if there are any.
     pub(crate) group: Option<Group>,
     /// Processes and threads of each.
     pub(crate) pids: Option<u64>,
+    /// Bytes of the files of each.
+    pub(crate) disk: Option<u64>,
+    /// Of each process.
+    pub(crate) open_files: Option<u64>,
     pub(crate) serials: Serials,
     /// For what the agent's log has to say of its sessions.
     pub(crate) reporter: Reporter,

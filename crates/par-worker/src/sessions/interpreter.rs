@@ -12,7 +12,7 @@ use par_model::Tier;
 use par_model::control::EndCause;
 use par_protocol::frame::{Frame, FrameCodec, FrameError, Kind};
 use par_protocol::session::Load;
-use par_sandbox::{AgentCommand, AgentProcess, Confinement, PrivateTmp, Target};
+use par_sandbox::{AgentProcess, Confinement, Plan, Target};
 use rustix::process::Signal;
 use tokio::process::{Child, ChildStderr, ChildStdout};
 use tokio::sync::mpsc;
@@ -20,11 +20,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::bounds::SessionGroup;
+use super::disk::Disk;
 use super::ground::Ground;
 use super::remove;
 use crate::agent::Exchange;
 use crate::agent::channel::{self, Channel, Pump};
-use crate::agent::process::{cause_of, worker_failed};
+use crate::agent::process::{cause_of, not_confined, worker_failed};
+use crate::limits::walls_of;
+use crate::surroundings::private_tmp;
 
 const LONGEST_START: Duration = Duration::from_secs(30);
 /// For processes that an interpreter has started.
@@ -55,11 +58,14 @@ pub(super) struct Interpreter {
     child: Child,
     pid: u32,
     target: Target,
+    /// The interpreter itself, where that is another process.
+    program: Target,
     channel: Rc<Channel>,
     pump: JoinHandle<Result<(), FrameError>>,
     pub(super) stdout: ChildStdout,
     pub(super) stderr: ChildStderr,
     folder: PathBuf,
+    pub(super) disk: Disk,
     /// In the environment of all that it starts.
     mark: String,
     bounds: SessionGroup,
@@ -87,12 +93,12 @@ impl Interpreter {
 
     async fn start_in(ground: &Ground, folder: PathBuf, serial: u64) -> Result<Self, EndCause> {
         let failed = |error: io::Error| worker_failed(&error);
-        make_folder(&folder).map_err(failed)?;
+        make_folder(&folder, ground.isolation.user).map_err(failed)?;
         let bounds = SessionGroup::make(ground, serial);
-        let command = command(ground, &folder, serial, bounds.doors());
-        let process = par_sandbox::spawn_agent(command).map_err(failed)?;
-        let started = Self::of(process, folder, serial, ground, bounds).await;
-        let (interpreter, mut unasked) = started.map_err(failed)?;
+        let plan = plan(ground, &folder, serial, bounds.doors()).map_err(failed)?;
+        let process = par_sandbox::spawn_agent().map_err(failed)?;
+        let (interpreter, mut unasked) =
+            Self::of(process, &plan, folder, serial, ground, bounds).await?;
         interpreter.load(ground).map_err(failed)?;
         // From then on it is not asked for anything but runs: with nobody to take it, anything else ends the channel.
         match unasked.recv().await {
@@ -102,24 +108,35 @@ impl Interpreter {
     }
 
     async fn of(
-        process: AgentProcess,
+        mut process: AgentProcess,
+        plan: &Plan,
         folder: PathBuf,
         serial: u64,
         ground: &Ground,
         mut bounds: SessionGroup,
-    ) -> io::Result<(Self, mpsc::Receiver<Frame>)> {
+    ) -> Result<(Self, mpsc::Receiver<Frame>), EndCause> {
+        let failed = |error: io::Error| worker_failed(&error);
+        let (confined, _no_listeners) = process.confine(plan).await.map_err(not_confined)?;
+        walls_of(&ground.isolation, &confined)?;
+        let program = process.program(plan).map_err(failed)?;
+        let program = Target::at(program).map_err(failed)?;
         let AgentProcess {
             child,
             pid,
-            mut channel,
-            stdout,
-            stderr,
-        } = process;
-        let confined = par_sandbox::confined(&mut channel).await?;
+            channel,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            gate,
+            ..
+        } = process
+        else {
+            return Err(failed(io::Error::other("its output is not piped")));
+        };
         if let Some(why) = &confined.without_group {
             bounds.give_up(why);
         }
         ground.note(confined);
+        gate.open().await.map_err(failed)?;
         let most = ground.limits.result + AROUND_THE_VALUES;
         let codec = FrameCodec {
             most: usize::try_from(most).unwrap_or(usize::MAX),
@@ -127,13 +144,15 @@ impl Interpreter {
         let (unasked_in, unasked) = mpsc::channel(1);
         let (channel, pump) = channel::open(channel, codec, unasked_in);
         let interpreter = Self {
-            target: Target::of(&child)?,
+            target: Target::of(&child).map_err(failed)?,
+            program,
             child,
             pid,
             channel,
             pump: tokio::task::spawn_local(Pump::run(pump)),
             stdout,
             stderr,
+            disk: Disk::of(folder.clone(), ground.disk),
             folder,
             mark: format!("{SESSION}={serial}"),
             bounds,
@@ -192,7 +211,7 @@ impl Interpreter {
     }
 
     pub(super) fn interrupt(&self) {
-        self.target.signal(Signal::INT);
+        self.program.signal(Signal::INT);
     }
 
     /// Ends it and all that it started, now.
@@ -247,6 +266,9 @@ impl Interpreter {
         let cause = self.exited().await;
         par_sandbox::end_orphans_of(self.pid, &self.mark, LONGEST_END).await;
         self.bounds.end(LONGEST_END).await;
+        if self.disk.is_full() {
+            remove(self.folder.clone()).await;
+        }
         self.channel.close();
         self.pump.abort();
         cause
@@ -254,12 +276,16 @@ impl Interpreter {
 }
 
 /// Whatever code has made of it.
-pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn make_folder(folder: &Path, user: Option<u32>) -> io::Result<()> {
     match std::fs::symlink_metadata(folder) {
         Ok(found) if !found.is_dir() => std::fs::remove_file(folder)?,
         _ => {}
     }
-    std::fs::create_dir_all(folder)
+    std::fs::create_dir_all(folder)?;
+    match user {
+        Some(user) => std::os::unix::fs::lchown(folder, Some(user), Some(user)),
+        None => Ok(()),
+    }
 }
 
 /// Cut to what the machine has.
@@ -268,32 +294,34 @@ pub(super) fn tier_memory(tier: Tier) -> u64 {
     tier.memory().min(machine)
 }
 
-fn command(ground: &Ground, folder: &Path, serial: u64, groups: Vec<PathBuf>) -> AgentCommand {
-    let mut keep = ground.keep.clone();
-    keep.push(folder.to_owned());
-    AgentCommand {
+fn plan(ground: &Ground, folder: &Path, serial: u64, groups: Vec<PathBuf>) -> io::Result<Plan> {
+    let program = ground.program.to_str();
+    let program = program.ok_or_else(|| io::Error::other("the state folder is not Unicode"))?;
+    let mut view = ground.view.clone();
+    view.writable.push(folder.to_owned());
+    let has_root = ground.isolation.profile.has_namespaces();
+    Ok(Plan {
         program: ground.python.clone(),
-        arguments: ["-I", "-S", "-X", "utf8"]
-            .iter()
-            .map(Into::into)
-            .chain([ground.program.clone().into()])
-            .collect(),
+        arguments: ["-I", "-S", "-X", "utf8", program]
+            .map(ToOwned::to_owned)
+            .to_vec(),
         env: environment(ground, folder, serial),
         folder: folder.to_owned(),
         confinement: Confinement {
-            parent: std::process::id(),
+            profile: ground.isolation.profile,
+            user: ground.isolation.user,
             data_bytes: Some(tier_memory(Tier::Large)),
-            private_tmp: Some(PrivateTmp {
-                bytes: ground.tmp_bytes,
-                keep,
-                sockets: BTreeMap::new(),
-            }),
+            private_tmp: (!has_root).then(|| private_tmp(&view)),
+            view,
             keeps_orphans: true,
             niceness: NICENESS,
+            open_files: ground.open_files,
+            file_bytes: ground.disk,
+            processes: ground.pids.filter(|_| groups.is_empty() && has_root),
             groups,
             ..Confinement::default()
         },
-    }
+    })
 }
 
 /// Nothing of the agent's own environment: the code of a session is not the agent's, and its secrets are not for it.

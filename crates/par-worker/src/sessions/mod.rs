@@ -9,6 +9,7 @@
 //! the session is there for the next one.
 
 mod bounds;
+mod disk;
 mod ground;
 mod interpreter;
 mod nursery;
@@ -388,11 +389,11 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary folder");
         let folder = home.path().join("1");
         remove(folder.clone()).await;
-        interpreter::make_folder(&folder).expect("made");
+        interpreter::make_folder(&folder, None).expect("made");
         std::fs::write(folder.join("x"), "").expect("written");
         remove(folder.clone()).await;
         std::fs::write(&folder, "in its place").expect("written");
-        interpreter::make_folder(&folder).expect("made in its place");
+        interpreter::make_folder(&folder, None).expect("made in its place");
         assert!(folder.is_dir());
         std::fs::remove_dir(&folder).expect("empty");
         std::fs::write(&folder, "in its place").expect("written");

@@ -54,6 +54,8 @@ pub(super) enum Stop {
     SessionEnded,
     /// Bytes that it may have.
     Memory(u64),
+    /// Bytes that its files may have.
+    Disk(u64),
 }
 
 pub(super) enum End {
@@ -211,7 +213,11 @@ impl Run {
         self.deadline.as_mut().reset(Instant::now() + LONG);
     }
 
-    fn look(&mut self, interpreter: &Interpreter) {
+    fn look(&mut self, interpreter: &mut Interpreter) {
+        if let Some(most) = interpreter.disk.look() {
+            self.stop.get_or_insert(Stop::Disk(most));
+            self.kill(interpreter);
+        }
         if interpreter.has_more_than(self.bounds.memory) {
             self.stop.get_or_insert(Stop::Memory(self.bounds.memory));
             self.kill(interpreter);

@@ -79,10 +79,18 @@ impl Session {
     /// Ends the interpreter of a session that runs nothing, if it has more memory than it may have.
     pub(super) fn end_if_too_large(&self) {
         let most = tier_memory(self.tier);
-        if let Some(interpreter) = &*self.interpreter.borrow()
-            && interpreter.has_more_than(most)
-        {
-            let id = self.key.as_ref().map(|key| key.id.as_str());
+        let mut interpreter = self.interpreter.borrow_mut();
+        let Some(interpreter) = interpreter.as_mut() else {
+            return;
+        };
+        let id = self.key.as_ref().map(|key| key.id.as_str());
+        if let Some(most) = interpreter.disk.look() {
+            warn!(
+                session = id,
+                most, "files of an idle session take more than they may"
+            );
+            interpreter.kill();
+        } else if interpreter.has_more_than(most) {
             warn!(
                 session = id,
                 most, "an idle session has more memory than it may have"

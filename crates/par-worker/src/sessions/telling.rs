@@ -114,7 +114,7 @@ fn kind(said: &str) -> RunFailure {
 fn lost(how: &str, stop: Option<Stop>, kept: &Kept) -> Outcome {
     let (failure, words) = match stop {
         None => (RunFailure::Interpreter, format!("the interpreter {how}")),
-        Some(stop @ Stop::Memory(_)) => reason(stop),
+        Some(stop @ (Stop::Memory(_) | Stop::Disk(_))) => reason(stop),
         Some(stop) => {
             let (failure, words) = reason(stop);
             (failure, format!("{words}, and had to be killed"))
@@ -136,6 +136,13 @@ fn reason(stop: Stop) -> (RunFailure, String) {
             let most = most >> 20;
             let words = format!("it took more than the {most} MiB of memory that it may have");
             (RunFailure::Memory, words)
+        }
+        Stop::Disk(most) => {
+            let most = most >> 20;
+            let words = format!(
+                "its files took more than the {most} MiB that they may have, and are removed"
+            );
+            (RunFailure::Disk, words)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `par doctor`: what this machine offers, and what to do about what it lacks.
 
 mod checks;
+mod walls;
 
 use std::path::PathBuf;
 
@@ -127,10 +128,10 @@ impl Doctor {
                 findings.push(checks::ports(settings));
             }
         }
-        findings.extend([supervisor, checks::kernel(), checks::protections()]);
-        findings.push(checks::sessions().await);
+        findings.extend([supervisor, checks::kernel()]);
         if let Some(settings) = &settings {
             findings.push(checks::limits(settings).await);
+            findings.extend(walls::isolation(settings).await);
         }
         findings
     }

@@ -15,6 +15,10 @@ use crate::terminal::{Cell, Column, Row, Style, Table, bytes, duration};
 pub(crate) struct Ps {
     /// Only this agent
     agent: Option<String>,
+
+    /// With what keeps each agent apart, and what does not
+    #[arg(long, short)]
+    wide: bool,
 }
 
 const fn column(title: &'static str, right: bool, dispensable: u8) -> Column {
@@ -51,7 +55,7 @@ impl Ps {
         let status = progress.during(fleet::status(&context.client)).await?;
         match &self.agent {
             Some(name) => one(context, &status, name),
-            None => all(context, &status),
+            None => all(context, &status, self.wide),
         }
     }
 }
@@ -63,6 +67,7 @@ fn one(context: &Context, status: &SupervisorStatus, name: &str) -> anyhow::Resu
         return Ok(());
     }
     let mut below = reasons(process);
+    below.extend(isolation(process));
     let limits = process.limits.iter();
     below.extend(limits.map(|limit| Cell::new(limit.to_string(), shade(limit))));
     if let Some(traceback) = &process.traceback {
@@ -71,7 +76,7 @@ fn one(context: &Context, status: &SupervisorStatus, name: &str) -> anyhow::Resu
     print(context, vec![Row::new(cells(process), below)])
 }
 
-fn all(context: &Context, status: &SupervisorStatus) -> anyhow::Result<()> {
+fn all(context: &Context, status: &SupervisorStatus, wide: bool) -> anyhow::Result<()> {
     let terminal = context.terminal;
     if terminal.json {
         terminal.print_json(status)?;
@@ -84,7 +89,11 @@ fn all(context: &Context, status: &SupervisorStatus) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    let row = |process| Row::new(cells(process), reasons(process));
+    let row = |process| {
+        let mut below = reasons(process);
+        below.extend(isolation(process).filter(|_| wide));
+        Row::new(cells(process), below)
+    };
     print(context, status.processes.values().map(row).collect())
 }
 
@@ -148,6 +157,15 @@ fn style(process: &ProcessStatus) -> Style {
         ProcessState::Stopped => Style::Faint,
         ProcessState::Failed | ProcessState::Crashed => Style::Bad,
     }
+}
+
+fn isolation(process: &ProcessStatus) -> Option<Cell> {
+    let isolation = process.isolation.as_ref()?;
+    let style = match isolation.missing.is_empty() {
+        true => Style::Faint,
+        false => Style::Warning,
+    };
+    Some(Cell::new(isolation.to_string(), style))
 }
 
 fn shade(limit: &Limit) -> Style {

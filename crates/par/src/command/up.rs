@@ -65,6 +65,10 @@ pub(crate) struct Up {
     #[arg(long, env = "PAR_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 
+    /// What keeps agents apart: auto, full, userns, restricted or unsafe [default: auto, the strongest that holds here]
+    #[arg(long, env = "PAR_ISOLATION", value_name = "PROFILE")]
+    isolation: Option<String>,
+
     /// What is logged to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "PAR_LOG", value_name = "LEVEL", default_value = "info")]
     log: LevelFilter,
@@ -84,6 +88,7 @@ impl Up {
             tls_cert: self.tls_cert,
             tls_key: self.tls_key,
             tls_client_ca: self.tls_client_ca,
+            isolation: self.isolation,
             config: self.config,
         })?;
         doors::supervisor(settings, self.log, context.terminal)

@@ -108,11 +108,8 @@ fn a_package_that_the_supervisor_refuses_ends_with_5_and_leaves_nothing() {
 fn without_waiting_a_deployment_returns_before_the_agent_answers() {
     let running = Running::start();
     // It comes up only once the file is there: whoever waited for it would wait for ever.
-    let gate = running.folder().join("gate");
-    let python = format!(
-        "import os, time\nwhile not os.path.exists({gate:?}):\n    time.sleep(0.01)\ndef handler(body):\n    return 'up'\n"
-    );
-    running.write(&PackageBuilder::new("slow").main(&python));
+    let python = "import os, time\nwhile not os.path.exists(os.environ['HOME'] + '/gate'):\n    time.sleep(0.01)\ndef handler(body):\n    return 'up'\n";
+    running.write(&PackageBuilder::new("slow").main(python));
     let said = running
         .par(&["deploy", "slow", "--no-wait"])
         .ended_with(0)
@@ -120,7 +117,9 @@ fn without_waiting_a_deployment_returns_before_the_agent_answers() {
     assert!(said.contains("slow@0.1.0 is accepted"), "{said}");
     let state = || running.par(&["ps", "slow", "--json"]).json()["state"].clone();
     assert_eq!(state(), "starting");
-    std::fs::write(&gate, "").expect("written");
+    let gate = running.system.state().join("agents/slow/gate");
+    std::fs::create_dir_all(gate.parent().expect("a folder")).expect("made");
+    std::fs::write(gate, "").expect("written");
     wait_for("the slow agent", Duration::from_secs(20), || {
         (state() == "running").then_some(())
     });

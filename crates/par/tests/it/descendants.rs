@@ -47,7 +47,7 @@ fn children(scene: &Scene, name: &str) -> Vec<u32> {
     let answer = scene.call(name, &json!({})).json();
     let pids = answer.as_array().expect("a list of process ids").iter();
     let pids: Vec<u32> = pids
-        .map(|pid| pid.as_u64().expect("a process id") as u32)
+        .map(|pid| scene.seen_from_outside(name, pid.as_u64().expect("a process id")))
         .collect();
     assert_eq!(pids.len(), 2);
     assert!(pids.iter().all(|pid| is_alive(*pid)));

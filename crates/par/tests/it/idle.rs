@@ -15,6 +15,8 @@ use crate::traffic::speaker;
 const RESTLESS: &str = r#"
 import os, threading, time
 
+# Of this process, and no other.
+BORN = int.from_bytes(os.urandom(4), "big")
 ME = os.environ["PAR_AGENT_ID"]
 
 def count():
@@ -29,11 +31,11 @@ def count():
 threading.Thread(target=count, daemon=True).start()
 
 def handler(body):
-    return {"me": ME, "pid": os.getpid()}
+    return {"me": ME, "born": BORN}
 "#;
 
 fn restless(scene: &Scene, name: &str, options: &Value) -> PathBuf {
-    let count = scene.folder().join(format!("{name}.count"));
+    let count = scene.system.state().join("agents").join(name).join("count");
     let mut options = options.clone();
     options["env_vars"] = json!({ "COUNT": count });
     scene.serve(&PackageBuilder::new(name).main(RESTLESS), &options);
@@ -76,7 +78,7 @@ fn an_agent_that_nobody_calls_is_held_still_until_somebody_does_whichever_way() 
     let awake = restless(&scene, "awake", &json!({}));
     let port = scene.process("still")["port"].as_u64().expect("a port");
     let direct = Http::new(&format!("http://127.0.0.1:{port}"));
-    let agent_pid = scene.pid("still", "agent_pid");
+    let born = scene.call("still", &json!({})).json()["born"].clone();
     for way in ["gateway", "own port"] {
         wait_until_idle(&scene, "still", "frozen");
         let before = counted(&still);
@@ -100,7 +102,7 @@ fn an_agent_that_nobody_calls_is_held_still_until_somebody_does_whichever_way() 
             "thawed and answered by its {way} after {:?}",
             begun.elapsed()
         );
-        let expected = json!({ "me": "still", "pid": agent_pid });
+        let expected = json!({ "me": "still", "born": born });
         assert_eq!(answer.json(), expected);
         wait_until_counted(&still, 1);
     }
@@ -130,7 +132,7 @@ fn fifty_calls_of_a_stopped_agent_share_one_start_and_all_are_answered() {
                 assert_eq!(answer.status, 200, "{}", answer.text());
                 let said = answer.json();
                 assert_eq!((&said["me"], &said["n"]), (&json!("sleeper"), &json!(n)));
-                said["pid"].as_u64().expect("a process id")
+                said["born"].as_u64().expect("a number")
             }
         };
         let calls: Vec<_> = (0..50).map(|n| scope.spawn(call(n))).collect();
@@ -156,7 +158,7 @@ fn incarnation(scene: &Scene, agent: &str) -> u64 {
 #[test]
 fn a_deadline_bounds_the_wait_for_an_agent_that_wakes_slowly() {
     let scene = Scene::start();
-    let slowly = scene.folder().join("slowly");
+    let slowly = scene.system.state().join("agents/slow/slowly");
     let python = format!(
         "import os, time\nif os.path.exists({slowly:?}):\n    time.sleep(2)\ndef ask(body):\n    return 1\nhandler = ask\n"
     );

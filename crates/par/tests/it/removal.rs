@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::scene::{PATIENCE, Scene};
 
-const WRITER: &str = "import os\nos.makedirs('a/b', exist_ok=True)\ndef handler(body):\n    pass\n";
+const WRITER: &str = "import os\nos.makedirs(os.environ['HOME'] + '/a/b', exist_ok=True)\ndef handler(body):\n    pass\n";
 
 #[test]
 fn a_removed_agent_leaves_no_folder_and_one_that_an_earlier_life_left_is_swept() {

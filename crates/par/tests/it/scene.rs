@@ -28,6 +28,17 @@ impl Scene {
         }
     }
 
+    /// The process of an agent, or of one of its sessions, that has the number `inside` in its own namespace.
+    #[track_caller]
+    pub(crate) fn seen_from_outside(&self, agent: &str, inside: u64) -> u32 {
+        let worker = self.pid(agent, "pid");
+        let all = par_testkit::descendants_of(worker).into_iter();
+        let mut found = all.filter(|pid| number_inside(*pid) == Some(inside));
+        let first = found.next().expect("such a process is there");
+        assert_eq!(found.next(), None, "two namespaces have a process {inside}");
+        first
+    }
+
     pub(crate) fn http(&self) -> Http {
         self.system.http()
     }
@@ -155,4 +166,13 @@ impl Scene {
 pub(crate) fn exports(names: &[&str]) -> String {
     let export = |name: &&str| format!("  - name: {name}\n    handler: src.main:{name}\n");
     format!("exports:\n{}", names.iter().map(export).collect::<String>())
+}
+
+/// In the innermost of its namespaces.
+fn number_inside(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().last()?.parse().ok()
 }

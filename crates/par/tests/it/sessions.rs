@@ -345,6 +345,7 @@ fn what_a_session_has_started_ends_with_it() {
     let pid = value(&scene, "a", code);
     let orphan = "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: os.execvp('sleep', ['sleep', '1000'])\n    os._exit(0)\nos.wait()\n";
     run(&scene, "a", orphan);
+    let pid = scene.seen_from_outside(AGENT, pid.as_u64().expect("a process id"));
     let lives = || fs::exists(format!("/proc/{pid}")).expect("it can be asked");
     assert!(lives());
     let path = format!("/agents/{AGENT}/sessions/a");

@@ -24,7 +24,7 @@ async def handler(body):
     if body.get("rest"):
         print("resting", flush=True)
         await asyncio.sleep(body["rest"])
-    return {"me": ME, "n": body["n"], "release": RELEASE, "pid": os.getpid()}
+    return {"me": ME, "n": body["n"], "release": RELEASE, "port": int(os.environ["PAR_PORT"])}
 
 async def ticks(body):
     for n in range(body["count"]):

@@ -140,39 +140,6 @@ pub(super) fn kernel() -> Finding {
     Finding::new("kernel", Verdict::Fail, found).help("Linux 5.4 or newer is needed")
 }
 
-pub(super) fn protections() -> Finding {
-    let (holds, missing): (Vec<_>, Vec<_>) = par_sandbox::protections()
-        .into_iter()
-        .partition(|protection| protection.holds);
-    let names = |list: &[par_sandbox::Protection]| {
-        list.iter()
-            .map(|protection| protection.name)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let found = format!("agents are kept apart by: {}", names(&holds));
-    if missing.is_empty() {
-        return Finding::new("isolation", Verdict::Ok, found);
-    }
-    let found = format!("{found}; not yet by: {}", names(&missing));
-    Finding::new("isolation", Verdict::Warn, found).help("run only packages that you trust")
-}
-
-/// What sessions of the execution backend, and agents that have it, are given besides.
-pub(super) async fn sessions() -> Finding {
-    let why_not = match par_sandbox::try_private_tmp().await {
-        Ok(None) => {
-            let found = "sessions, and agents that run code in them, have a /tmp of their own";
-            return Finding::new("sessions", Verdict::Ok, found);
-        }
-        Ok(Some(reason)) => reason,
-        Err(error) => error.to_string(),
-    };
-    let found = format!("sessions share the machine's /tmp: {why_not}");
-    Finding::new("sessions", Verdict::Warn, found)
-        .help("allow user namespaces (sysctl user.max_user_namespaces, or the AppArmor profile), or run as root")
-}
-
 /// What limits an agent could be given, tried with a group that nobody is in.
 pub(super) async fn limits(settings: &Settings) -> Finding {
     let groups = Groups::open(

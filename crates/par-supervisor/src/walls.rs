@@ -1,0 +1,205 @@
+//! Which profile agents are isolated by here: the strongest that holds, tried before the first agent starts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use par_model::control::IsolationSpec;
+use par_model::{AgentId, Profile};
+use par_sandbox::{Groups, Tried, advice, try_profile};
+use tokio::sync::OnceCell;
+use tracing::{info, warn};
+
+use crate::config::Settings;
+use crate::users::Users;
+
+/// For the group of a canary to be empty.
+const LONGEST_END: Duration = Duration::from_secs(5);
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsolationSettings {
+    /// None: the strongest that holds here.
+    pub profile: Option<Profile>,
+    /// Below this nothing is started.
+    pub minimum: Profile,
+}
+
+impl Default for IsolationSettings {
+    fn default() -> Self {
+        Self {
+            profile: None,
+            minimum: Profile::Restricted,
+        }
+    }
+}
+
+impl IsolationSettings {
+    /// Those that may be used, the strongest first.
+    pub fn candidates(self) -> impl Iterator<Item = Profile> {
+        let wanted = move |profile: &Profile| match self.profile {
+            Some(chosen) => *profile == chosen,
+            None => *profile >= self.minimum,
+        };
+        Profile::ALL.into_iter().filter(wanted)
+    }
+}
+
+pub(crate) struct Walls {
+    settings: IsolationSettings,
+    users: Option<Users>,
+    found: OnceCell<Found>,
+}
+
+/// What was tried, and came of it.
+#[derive(Clone, Debug)]
+struct Found {
+    profile: Option<Profile>,
+    /// Why it is no stronger one.
+    missing: Vec<String>,
+}
+
+impl Walls {
+    /// `state` tells our users from those of other supervisors, `agents` has the folders that belong to them.
+    pub(crate) fn new(settings: IsolationSettings, state: &Path, agents: &Path) -> Self {
+        let users = rustix::process::geteuid().is_root();
+        Self {
+            settings,
+            users: users.then(|| Users::of(state, agents)),
+            found: OnceCell::new(),
+        }
+    }
+
+    /// Tried once, when the first agent is to start.
+    async fn found(&self, groups: &Groups) -> &Found {
+        self.found.get_or_init(|| self.find(groups)).await
+    }
+
+    async fn find(&self, groups: &Groups) -> Found {
+        let mut missing = vec![];
+        for profile in self.settings.candidates() {
+            match self.try_one(profile, groups).await {
+                Ok(()) => {
+                    info!(%profile, "agents are isolated");
+                    return Found {
+                        profile: Some(profile),
+                        missing,
+                    };
+                }
+                Err(why) => missing.push(with_advice(profile, &why)),
+            }
+        }
+        let why = missing.join("; ");
+        warn!(%why, "agents cannot be isolated here, and are not started");
+        Found {
+            profile: None,
+            missing,
+        }
+    }
+
+    async fn try_one(&self, profile: Profile, groups: &Groups) -> Result<(), String> {
+        if profile == Profile::Unsafe {
+            return Ok(());
+        }
+        match try_walls_of(profile, self.users.as_ref().map(Users::canary), groups).await {
+            Tried::Holds { .. } => Ok(()),
+            Tried::Fails { why } => Err(why),
+        }
+    }
+
+    /// What an agent is isolated by, with a user of its own where there are several.
+    pub(crate) async fn of(
+        &self,
+        agent: &AgentId,
+        groups: &Groups,
+    ) -> Result<IsolationSpec, String> {
+        let found = self.found(groups).await;
+        let Some(profile) = found.profile else {
+            let minimum = self.settings.profile.unwrap_or(self.settings.minimum);
+            return Err(format!(
+                "profile `{minimum}` is required and cannot be had here: {}; `par doctor` says more, and [isolation] in par.toml may ask for less",
+                found.missing.join("; ")
+            ));
+        };
+        let user = match &self.users {
+            Some(users) if profile != Profile::Unsafe => Some(
+                users
+                    .of_agent(agent)
+                    .map_err(|error| format!("no user for it: {error}"))?,
+            ),
+            _ => None,
+        };
+        Ok(IsolationSpec {
+            profile,
+            minimum: self.settings.minimum,
+            user,
+            missing: found.missing.clone(),
+        })
+    }
+}
+
+/// Tries each profile that has walls here, the strongest first.
+pub async fn try_walls(settings: &Settings) -> Vec<(Profile, Tried)> {
+    let groups = Groups::open(
+        &format!("par-doctor-{}", std::process::id()),
+        settings.limits_by,
+    );
+    let user = rustix::process::geteuid().is_root();
+    let user = user.then(|| Users::of(&settings.state, &settings.state).canary());
+    let mut tried = vec![];
+    for profile in Profile::ALL
+        .into_iter()
+        .filter(|profile| *profile != Profile::Unsafe)
+    {
+        tried.push((profile, try_walls_of(profile, user, &groups).await));
+    }
+    groups.close();
+    tried
+}
+
+async fn try_walls_of(profile: Profile, user: Option<u32>, groups: &Groups) -> Tried {
+    let needs_user = matches!(profile, Profile::Full | Profile::Restricted);
+    if needs_user && user.is_none() {
+        let why = "each agent needs a user of its own, and only root has several".to_owned();
+        return Tried::Fails { why };
+    }
+    let group = match (profile == Profile::Full)
+        .then(|| groups.canary())
+        .transpose()
+    {
+        Ok(group) => group,
+        Err(why) => return Tried::Fails { why },
+    };
+    let tried = try_profile(profile, user, group.as_ref()).await;
+    if let Some(group) = group {
+        group.end(LONGEST_END).await;
+    }
+    tried
+}
+
+fn with_advice(profile: Profile, why: &str) -> String {
+    match advice(profile) {
+        Some(advice) => format!("not {profile}: {why} ({advice})"),
+        None => format!("not {profile}: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(profile: Option<Profile>, minimum: Profile) -> Vec<Profile> {
+        IsolationSettings { profile, minimum }
+            .candidates()
+            .collect()
+    }
+
+    #[test]
+    fn nothing_below_the_minimum_is_a_candidate_and_nothing_weaker_comes_first() {
+        use Profile::*;
+        assert_eq!(candidates(None, Restricted), [Full, Userns, Restricted]);
+        assert_eq!(candidates(None, Unsafe), [Full, Userns, Restricted, Unsafe]);
+        assert_eq!(candidates(None, Full), [Full]);
+        assert_eq!(candidates(Some(Unsafe), Unsafe), [Unsafe]);
+        assert_eq!(candidates(Some(Userns), Restricted), [Userns]);
+    }
+}
