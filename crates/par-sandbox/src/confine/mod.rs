@@ -77,8 +77,6 @@ pub fn confine() -> io::Error {
 }
 
 fn become_agent(received: Received) -> Result<std::convert::Infallible, Failed> {
-    // Nobody may look into us, whoever they are.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hide the confiner's memory")?;
     let asked = &received.plan.confinement;
     // First of all: whatever follows counts.
     let mut confined = limits::join_groups(asked);
@@ -91,4 +89,9 @@ fn become_agent(received: Received) -> Result<std::convert::Infallible, Failed> 
         return namespaces::enter(received, confined);
     }
     payload::run(received, confined)
+}
+
+/// Nobody may look into us, whoever they are.
+fn hide() -> Result<(), Failed> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hide the confiner's memory")
 }

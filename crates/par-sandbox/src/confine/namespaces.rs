@@ -56,12 +56,15 @@ pub(super) fn enter(received: Received, mut confined: Confined) -> Result<Infall
             File::from(mapped)
                 .read_exact(&mut [0])
                 .step("wait for a user")?;
+            super::hide()?;
             confined.layers.push(Layer::Namespaces);
             std::process::exit(init::run(received, confined, told)?)
         }
         Child::Other(init) => {
             drop((mapped, told, received));
             map_user(init, user, group).step("map the user")?;
+            // Not before: who is hidden is root's, and a plain user could not map its own child.
+            super::hide()?;
             File::from(map).write_all(b"m").step("start")?;
             let status = close_all_but(status).step("close what is not ours")?;
             end_as(init, File::from(status)).step("wait for the agent")

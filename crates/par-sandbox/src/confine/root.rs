@@ -202,7 +202,7 @@ fn enter(root: &OwnedFd) -> io::Result<()> {
     fchdir(root)?;
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
-    Ok(std::env::set_current_dir("/")?)
+    std::env::set_current_dir("/")
 }
 
 impl Bind {
@@ -211,7 +211,11 @@ impl Bind {
         if self.is_folder {
             folder(root, place, PASSAGE)?;
         } else {
-            let above = folder(root, place.parent().unwrap_or(Path::new("")), PASSAGE)?;
+            let above = folder(
+                root,
+                place.parent().unwrap_or_else(|| Path::new("")),
+                PASSAGE,
+            )?;
             let name = place.file_name().ok_or(Errno::INVAL)?;
             let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(&above, name, flags, Mode::RUSR)?;

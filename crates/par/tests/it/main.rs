@@ -26,6 +26,7 @@ mod failing_starts;
 mod grpc;
 mod hanging;
 mod idle;
+mod isolation;
 mod limits;
 mod load;
 mod logs;
