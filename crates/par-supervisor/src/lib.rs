@@ -47,6 +47,6 @@ pub use events::webhooks::{Secret, Target, Webhook};
 pub use limits::LimitDefaults;
 pub use logs::LogSettings;
 pub use tls::{ClientAuth, TlsError, TlsFiles};
-pub use walls::{IsolationSettings, try_walls};
+pub use walls::{IsolationSettings, try_walls, walls_alone};
 
 pub(crate) use par_model::failure::chain;

@@ -14,7 +14,7 @@ use par_model::AgentId;
 
 /// Users that no distribution and no container runtime gives to anybody (systemd's UIDS-GIDS.md: unused from here on).
 const FIRST: u32 = 1_879_048_192;
-/// Of one supervisor; the first is its canaries'.
+/// Of one supervisor; the first is its canaries', the last is for agents that run alone.
 const EACH: u32 = 1 << 16;
 const SUPERVISORS: u32 = (2_147_000_000 - FIRST) / EACH;
 
@@ -36,6 +36,11 @@ impl Users {
 
     pub(crate) fn canary(&self) -> u32 {
         self.first
+    }
+
+    /// Of whatever runs without a supervisor.
+    pub(crate) fn alone(&self) -> u32 {
+        self.first + EACH - 1
     }
 
     /// The agent's own, and its workspace made, or given to it with all that is in it.
@@ -72,7 +77,7 @@ fn share_of(state: &Path) -> u32 {
 }
 
 fn free(first: u32, taken: &BTreeSet<u32>) -> io::Result<u32> {
-    let mut all = first + 1..first + EACH;
+    let mut all = first + 1..first + EACH - 1;
     let free = all.find(|user| !taken.contains(user));
     free.ok_or_else(|| io::Error::other("every user is taken"))
 }
@@ -103,7 +108,7 @@ mod tests {
     #[test]
     fn the_first_that_nobody_has_is_chosen() {
         assert_eq!(free(100, &BTreeSet::from([101, 103])).expect("one"), 102);
-        let all: BTreeSet<u32> = (101..100 + EACH).collect();
+        let all: BTreeSet<u32> = (101..100 + EACH - 1).collect();
         assert!(free(100, &all).is_err());
     }
 

@@ -106,6 +106,14 @@ impl Walls {
         }
     }
 
+    fn refusal(&self, found: &Found) -> String {
+        let least = self.settings.profile.unwrap_or(self.settings.minimum);
+        let why = found.missing.join("; ");
+        format!(
+            "profile `{least}` is required and cannot be had here: {why}; `par doctor` says more, and [isolation] in par.toml may ask for less"
+        )
+    }
+
     /// What an agent is isolated by, with a user of its own where there are several.
     pub(crate) async fn of(
         &self,
@@ -113,13 +121,7 @@ impl Walls {
         groups: &Groups,
     ) -> Result<IsolationSpec, String> {
         let found = self.found(groups).await;
-        let Some(profile) = found.profile else {
-            let minimum = self.settings.profile.unwrap_or(self.settings.minimum);
-            return Err(format!(
-                "profile `{minimum}` is required and cannot be had here: {}; `par doctor` says more, and [isolation] in par.toml may ask for less",
-                found.missing.join("; ")
-            ));
-        };
+        let profile = found.profile.ok_or_else(|| self.refusal(found))?;
         let user = match &self.users {
             Some(users) if profile != Profile::Unsafe => Some(
                 users
@@ -135,6 +137,23 @@ impl Walls {
             missing: found.missing.clone(),
         })
     }
+}
+
+/// For an agent without a supervisor, and so without control groups. All that run alone in one state folder are one user.
+pub fn walls_alone(settings: &Settings) -> Result<IsolationSpec, String> {
+    let groups = Groups::none("it runs alone");
+    let walls = Walls::new(settings.isolation, &settings.state, &settings.state);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let found = runtime.block_on(walls.find(&groups));
+    let profile = found.profile.ok_or_else(|| walls.refusal(&found))?;
+    let users = walls.users.as_ref().filter(|_| profile != Profile::Unsafe);
+    Ok(IsolationSpec {
+        profile,
+        minimum: settings.isolation.minimum,
+        user: users.map(Users::alone),
+        missing: found.missing,
+    })
 }
 
 /// Tries each profile that has walls here, the strongest first.

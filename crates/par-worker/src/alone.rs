@@ -33,6 +33,7 @@ pub struct Alone {
     pub grpc_port: u16,
     pub state: PathBuf,
     pub python: Option<PathBuf>,
+    pub isolation: IsolationSpec,
     /// Where other agents may be found, such as `http://127.0.0.1:8000`; empty: nowhere.
     pub supervisor_url: String,
 }
@@ -167,7 +168,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         },
         wanted: Limits::default(),
         limits_required: false,
-        isolation: IsolationSpec::default(),
+        isolation: alone.isolation,
         limits: CallLimits::default(),
         sessions: SessionLimits::default(),
         known_as: KnownAs::default(),

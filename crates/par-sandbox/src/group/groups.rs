@@ -38,6 +38,13 @@ impl Groups {
         Self::open_in(&Layout::here(), name, by)
     }
 
+    /// For who has none.
+    pub fn none(why: &str) -> Self {
+        Self {
+            root: Err(why.to_owned()),
+        }
+    }
+
     fn open_in(layout: &Layout, name: &str, by: LimitsBy) -> Self {
         let root = match by {
             LimitsBy::Rlimits => Err("limits_by is `rlimits`".to_owned()),

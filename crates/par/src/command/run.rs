@@ -46,6 +46,10 @@ pub(crate) struct Run {
     /// The Python that the agent runs on [default: python3 of the PATH]
     #[arg(long, env = "PAR_PYTHON", value_name = "PATH")]
     python: Option<PathBuf>,
+
+    /// What keeps the agent apart: auto, full, userns, restricted or unsafe [default: auto, the strongest that holds here]
+    #[arg(long, env = "PAR_ISOLATION", value_name = "PROFILE")]
+    isolation: Option<String>,
 }
 
 impl Run {
@@ -55,6 +59,7 @@ impl Run {
         let settings = up::settings(Given {
             state: self.state,
             python: self.python,
+            isolation: self.isolation,
             ..Given::default()
         })?;
         let grpc_port = self
@@ -72,6 +77,10 @@ impl Run {
             host: self.host,
             port: self.port,
             grpc_port,
+            isolation: par_supervisor::walls_alone(&settings).map_err(|why| {
+                Problem::new(Exit::Failed, format!("the agent cannot be isolated: {why}"))
+                    .help("`par doctor` says what is missing; `--isolation unsafe` keeps nothing apart")
+            })?,
             state: settings.state,
             python: settings.python,
             supervisor_url: context.client.origin().to_string(),
