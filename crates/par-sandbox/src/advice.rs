@@ -5,17 +5,11 @@ use std::path::Path;
 
 use par_model::Profile;
 
-/// How to get `profile` here; none where the reason says all there is.
-pub fn advice(profile: Profile) -> Option<String> {
+/// How to get `profile` here, when the kernel refused; none where the reason says all there is.
+pub(crate) fn advice(profile: Profile) -> Option<String> {
     match profile {
-        Profile::Full if !rustix::process::geteuid().is_root() => Some(
-            "run `par` as root: only root has several users and control groups to give".to_owned(),
-        ),
         Profile::Full | Profile::Userns => {
             namespaces(&|path| fs::read_to_string(path).ok(), &in_container)
-        }
-        Profile::Restricted if !rustix::process::geteuid().is_root() => {
-            Some("run `par` as root in the container: it needs a user for each agent".to_owned())
         }
         Profile::Restricted => Some("it needs Landlock 6 (Linux 6.12 or newer)".to_owned()),
         Profile::Unsafe => None,

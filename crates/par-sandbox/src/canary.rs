@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
+use crate::advice::advice;
 use crate::agent::spawn_agent;
 use crate::confine::{Confinement, Plan, View};
 use crate::group::Group;
@@ -128,6 +129,8 @@ pub enum Tried {
     },
     Fails {
         why: String,
+        /// What to do about it, where that is known.
+        advice: Option<String>,
     },
 }
 
@@ -137,6 +140,7 @@ pub async fn try_profile(profile: Profile, user: Option<u32>, group: Option<&Gro
         Ok(tried) => tried,
         Err(error) => Tried::Fails {
             why: error.to_string(),
+            advice: advice(profile),
         },
     }
 }
@@ -159,7 +163,7 @@ async fn try_both(profile: Profile, user: Option<u32>, group: Option<&Group>) ->
     let reached = ground.send(walls).await?;
     if let Some(reach) = reached.first() {
         let why = format!("a program behind its walls could {}", reach.words());
-        return Ok(Tried::Fails { why });
+        return Ok(Tried::Fails { why, advice: None });
     }
     let unproven = Reach::ALL
         .into_iter()

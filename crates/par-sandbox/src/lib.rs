@@ -22,7 +22,6 @@ mod tool;
 mod tree;
 mod usage;
 
-pub use advice::advice;
 pub use agent::{AgentProcess, spawn_agent};
 pub use agent_group::AgentGroup;
 pub use birth::Birth;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use par_model::control::IsolationSpec;
 use par_model::{AgentId, Profile};
-use par_sandbox::{Groups, Tried, advice, try_profile};
+use par_sandbox::{Groups, Tried, try_profile};
 use tokio::sync::OnceCell;
 use tracing::{info, warn};
 
@@ -14,6 +14,8 @@ use crate::users::Users;
 
 /// For the group of a canary to be empty.
 const LONGEST_END: Duration = Duration::from_secs(5);
+
+const DELEGATE: &str = "run the supervisor as a service with control groups of its own (systemd: Delegate=yes), or as root";
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +80,18 @@ impl Walls {
         let mut missing = vec![];
         for profile in self.settings.candidates() {
             match self.try_one(profile, groups).await {
-                Ok(()) => {
+                Tried::Holds { .. } => {
                     info!(%profile, "agents are isolated");
                     return Found {
                         profile: Some(profile),
                         missing,
                     };
                 }
-                Err(why) => missing.push(with_advice(profile, &why)),
+                Tried::Fails { why, advice } => {
+                    let advice = advice.map(|advice| format!(" ({advice})"));
+                    let advice = advice.unwrap_or_default();
+                    missing.push(format!("not {profile}: {why}{advice}"));
+                }
             }
         }
         let why = missing.join("; ");
@@ -96,14 +102,12 @@ impl Walls {
         }
     }
 
-    async fn try_one(&self, profile: Profile, groups: &Groups) -> Result<(), String> {
+    async fn try_one(&self, profile: Profile, groups: &Groups) -> Tried {
         if profile == Profile::Unsafe {
-            return Ok(());
+            let unproven = vec![];
+            return Tried::Holds { unproven };
         }
-        match try_walls_of(profile, self.users.as_ref().map(Users::canary), groups).await {
-            Tried::Holds { .. } => Ok(()),
-            Tried::Fails { why } => Err(why),
-        }
+        try_walls_of(profile, self.users.as_ref().map(Users::canary), groups).await
     }
 
     fn refusal(&self, found: &Found) -> String {
@@ -143,7 +147,9 @@ impl Walls {
 pub fn walls_alone(settings: &Settings) -> Result<IsolationSpec, String> {
     let groups = Groups::none("it runs alone");
     let walls = Walls::new(settings.isolation, &settings.state, &settings.state);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let found = runtime.block_on(walls.find(&groups));
     let profile = found.profile.ok_or_else(|| walls.refusal(&found))?;
@@ -178,15 +184,15 @@ pub async fn try_walls(settings: &Settings) -> Vec<(Profile, Tried)> {
 async fn try_walls_of(profile: Profile, user: Option<u32>, groups: &Groups) -> Tried {
     let needs_user = matches!(profile, Profile::Full | Profile::Restricted);
     if needs_user && user.is_none() {
-        let why = "each agent needs a user of its own, and only root has several".to_owned();
-        return Tried::Fails { why };
+        return fails(
+            "each agent needs a user of its own, and only root has several",
+            "run `par` as root",
+        );
     }
-    let group = match (profile == Profile::Full)
-        .then(|| groups.canary())
-        .transpose()
-    {
+    let group = (profile == Profile::Full).then(|| groups.canary());
+    let group = match group.transpose() {
         Ok(group) => group,
-        Err(why) => return Tried::Fails { why },
+        Err(why) => return fails(&why, DELEGATE),
     };
     let tried = try_profile(profile, user, group.as_ref()).await;
     if let Some(group) = group {
@@ -195,10 +201,10 @@ async fn try_walls_of(profile: Profile, user: Option<u32>, groups: &Groups) -> T
     tried
 }
 
-fn with_advice(profile: Profile, why: &str) -> String {
-    match advice(profile) {
-        Some(advice) => format!("not {profile}: {why} ({advice})"),
-        None => format!("not {profile}: {why}"),
+fn fails(why: &str, advice: &str) -> Tried {
+    Tried::Fails {
+        why: why.to_owned(),
+        advice: Some(advice.to_owned()),
     }
 }
 

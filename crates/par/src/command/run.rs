@@ -78,8 +78,9 @@ impl Run {
             port: self.port,
             grpc_port,
             isolation: par_supervisor::walls_alone(&settings).map_err(|why| {
-                Problem::new(Exit::Failed, format!("the agent cannot be isolated: {why}"))
-                    .help("`par doctor` says what is missing; `--isolation unsafe` keeps nothing apart")
+                Problem::new(Exit::Failed, format!("the agent cannot be isolated: {why}")).help(
+                    "`par doctor` says what is missing; `--isolation unsafe` keeps nothing apart",
+                )
             })?,
             state: settings.state,
             python: settings.python,

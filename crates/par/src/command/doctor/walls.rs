@@ -1,7 +1,7 @@
 //! What keeps agents apart here, tried with canaries: programs of ours that try to get out.
 
 use par_model::Profile;
-use par_sandbox::{Reach, Tried, advice};
+use par_sandbox::{Reach, Tried};
 use par_supervisor::{Settings, try_walls};
 
 use super::{Finding, Verdict};
@@ -40,9 +40,9 @@ fn of_profile(profile: Profile, tried: &Tried) -> Finding {
             );
             Finding::new(check, Verdict::Ok, found)
         }
-        Tried::Fails { why } => {
+        Tried::Fails { why, advice } => {
             let finding = Finding::new(check, Verdict::Warn, format!("not here: {why}"));
-            match advice(profile) {
+            match advice {
                 Some(advice) => finding.help(advice),
                 None => finding,
             }
