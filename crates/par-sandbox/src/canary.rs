@@ -1,4 +1,4 @@
-//! Whether walls stand: a program of ours that tries to get out, tried without them first. A canary that gets nowhere
+//! Whether walls stand: a process of ours that tries to get out, tried without them first. A canary that gets nowhere
 //! proves something only where one without walls gets everywhere.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::advice::advice;
 use crate::agent::spawn_agent;
-use crate::confine::{Confinement, Plan, View};
+use crate::confine::{Confinement, Plan, Program, View};
 use crate::group::Group;
 
 /// For one canary, from its start to its end.
@@ -30,8 +30,8 @@ const CONNECT: Duration = Duration::from_millis(500);
 const LONGEST_ANSWER: u64 = 4 << 10;
 
 /// What a canary tries to reach. All of it is made for the purpose, and harmless.
-#[derive(Debug, Serialize, Deserialize)]
-struct Bait {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bait {
     /// To be read.
     file: PathBuf,
     /// To be written.
@@ -78,9 +78,8 @@ impl Reach {
     }
 }
 
-/// The hidden subcommand `__canary`: tries what its argument names, and says on standard output what it could reach.
-pub fn canary(argument: &str) -> io::Result<()> {
-    let bait: Bait = serde_json::from_str(argument)?;
+/// Tries what `bait` names, and says on standard output what could be reached.
+pub(crate) fn fly(bait: &Bait) -> io::Result<()> {
     let reached: Vec<Reach> = Reach::ALL
         .into_iter()
         .filter(|reach| bait.is_reached(*reach))
@@ -152,7 +151,6 @@ async fn try_both(profile: Profile, user: Option<u32>, group: Option<&Group>) ->
         profile,
         user,
         view: View {
-            read_only: vec![std::env::current_exe()?],
             tmp_bytes: 1 << 20,
             shm_bytes: 1 << 20,
             ..View::default()
@@ -226,8 +224,7 @@ impl Trap {
     async fn fly(&self, confinement: Confinement) -> io::Result<Vec<Reach>> {
         let profile = confinement.profile;
         let plan = Plan {
-            program: std::env::current_exe()?,
-            arguments: vec!["__canary".to_owned(), serde_json::to_string(&self.bait)?],
+            program: Program::Canary(self.bait.clone()),
             env: BTreeMap::new(),
             folder: "/".into(),
             confinement,

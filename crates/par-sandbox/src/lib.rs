@@ -25,9 +25,9 @@ mod usage;
 pub use agent::{AgentProcess, spawn_agent};
 pub use agent_group::AgentGroup;
 pub use birth::Birth;
-pub use canary::{Reach, Tried, canary, try_profile, victim};
+pub use canary::{Reach, Tried, try_profile, victim};
 pub use children::reap_orphans;
-pub use confine::{Confined, Confinement, Gate, Plan, View, confine};
+pub use confine::{Confined, Confinement, Gate, Plan, Program, View, confine};
 pub use descendants::{
     end_descendants, end_marked, end_orphans_of, proportional_bytes, resident_bytes, threads,
 };

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -48,6 +48,8 @@ impl Users {
         let workspace = self.agents.join(agent.as_str());
         let _chosen_one_by_one = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
         fs::create_dir_all(&workspace)?;
+        // The folder above lets everybody pass where agents have no root of their own.
+        fs::set_permissions(&workspace, fs::Permissions::from_mode(0o700))?;
         let owner = fs::symlink_metadata(&workspace)?.uid();
         if self.is_agents(owner) {
             return Ok(owner);

@@ -1,6 +1,9 @@
 //! Which profile agents are isolated by here: the strongest that holds, tried before the first agent starts.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use par_model::control::IsolationSpec;
@@ -49,6 +52,7 @@ impl IsolationSettings {
 pub(crate) struct Walls {
     settings: IsolationSettings,
     users: Option<Users>,
+    state: PathBuf,
     found: OnceCell<Found>,
 }
 
@@ -67,6 +71,7 @@ impl Walls {
         Self {
             settings,
             users: users.then(|| Users::of(state, agents)),
+            state: state.to_owned(),
             found: OnceCell::new(),
         }
     }
@@ -134,6 +139,9 @@ impl Walls {
             ),
             _ => None,
         };
+        if profile == Profile::Restricted {
+            open_ways(&self.state).map_err(|error| format!("the state folder: {error}"))?;
+        }
         Ok(IsolationSpec {
             profile,
             minimum: self.settings.minimum,
@@ -141,6 +149,27 @@ impl Walls {
             missing: found.missing.clone(),
         })
     }
+}
+
+/// Agents without a root of their own reach their folders through ours: they may pass, and not look around. Files in these
+/// folders have permissions of their own.
+fn open_ways(state: &Path) -> io::Result<()> {
+    let ways = [
+        "",
+        "packages",
+        "environments",
+        "python",
+        "agents",
+        "sessions",
+        "run",
+    ];
+    for way in ways.map(|way| state.join(way)) {
+        match fs::set_permissions(way, fs::Permissions::from_mode(0o711)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// For an agent without a supervisor, and so without control groups. All that run alone in one state folder are one user.

@@ -58,11 +58,6 @@ pub(crate) fn hidden(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
             let error = par_sandbox::confine();
             Some(end(Err(error), "the agent's process did not start"))
         }
-        "__canary" => {
-            let bait = arguments.next().unwrap_or_default();
-            let tried = par_sandbox::canary(&bait.to_string_lossy());
-            Some(end(tried, "the canary did not fly"))
-        }
         "__victim" => Some(end(par_sandbox::victim(), "the victim did not wait")),
         "worker" => {
             par_telemetry::init(LevelFilter::WARN);

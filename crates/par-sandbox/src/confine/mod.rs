@@ -32,7 +32,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 pub use control::Gate;
 pub(crate) use control::Received;
-pub use plan::{Confined, Confinement, Plan, View};
+pub use plan::{Confined, Confinement, Plan, Program, View};
 
 /// What stood in the way, and at which step.
 #[derive(Debug, thiserror::Error)]

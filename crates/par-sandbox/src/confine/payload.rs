@@ -16,15 +16,19 @@ use rustix::thread::{
 };
 
 use super::control::{Received, wait_for_go};
-use super::plan::{Confined, Confinement};
+use super::plan::{Confined, Confinement, Program};
 use super::{Failed, Step, filter, landlock, limits};
-use crate::private_tmp;
+use crate::{canary, private_tmp};
 
 /// Without namespaces: the confiner itself becomes the program.
 pub(super) fn run(received: Received, mut confined: Confined) -> Result<Infallible, Failed> {
     let asked = &received.plan.confinement;
     if let Some(wanted) = &asked.private_tmp {
         confined.without_private_tmp = private_tmp::make(wanted).step("make a /tmp of its own")?;
+    }
+    if asked.profile != Profile::Unsafe {
+        // While we may: another user may not.
+        empty_bounding_set().step("give up capabilities")?;
     }
     if let Some(user) = asked.user {
         become_user(user).step("become the agent's user")?;
@@ -67,9 +71,17 @@ pub(super) fn run_with(
         wall_in(asked, &mut confined)?;
     }
     wait_for_go(control, confined, listeners)?;
-    let mut program = Command::new(&plan.program);
-    program.args(&plan.arguments).env_clear().envs(&plan.env);
-    Err(program.exec()).step("start the program")
+    match plan.program {
+        Program::Execute { path, arguments } => {
+            let mut program = Command::new(path);
+            program.args(arguments).env_clear().envs(&plan.env);
+            Err(program.exec()).step("start the program")
+        }
+        Program::Canary(bait) => {
+            canary::fly(&bait).step("say what was reached")?;
+            std::process::exit(0)
+        }
+    }
 }
 
 /// The filter comes last: it allows nothing that the steps before need.
@@ -90,13 +102,7 @@ fn become_user(user: u32) -> rustix::io::Result<()> {
 
 /// For good: what is not in the bounding set never comes back, whatever is executed.
 fn give_up_capabilities() -> rustix::io::Result<()> {
-    for capability in CapabilitySet::all().iter() {
-        match remove_capability_from_bounding_set(capability) {
-            // It needs one itself, which a plain user has not; without new privileges the set gives nothing.
-            Ok(()) | Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    empty_bounding_set()?;
     match set_capabilities_secure_bits(locked()) {
         Ok(()) | Err(rustix::io::Errno::PERM) => {}
         Err(error) => return Err(error),
@@ -109,6 +115,17 @@ fn give_up_capabilities() -> rustix::io::Result<()> {
         inheritable: none,
     };
     set_capabilities(None, sets)
+}
+
+fn empty_bounding_set() -> rustix::io::Result<()> {
+    for capability in CapabilitySet::all().iter() {
+        match remove_capability_from_bounding_set(capability) {
+            // It needs one itself, which a plain user has not; without new privileges the set gives nothing.
+            Ok(()) | Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn locked() -> CapabilitiesSecureBits {

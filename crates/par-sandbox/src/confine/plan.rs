@@ -7,18 +7,29 @@ use par_model::limits::LimitName;
 use par_model::{Layer, Profile};
 use serde::{Deserialize, Serialize};
 
+use crate::canary::Bait;
 use crate::private_tmp::PrivateTmp;
 
 /// All that the confiner does. Has no `Debug`: the environment may hold secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Plan {
-    pub program: PathBuf,
-    pub arguments: Vec<String>,
+    pub program: Program,
     /// All of it: nothing is inherited.
     pub env: BTreeMap<String, String>,
     /// The current folder.
     pub folder: PathBuf,
     pub confinement: Confinement,
+}
+
+/// What runs behind the walls.
+#[derive(Clone, Serialize, Deserialize)]
+pub enum Program {
+    Execute {
+        path: PathBuf,
+        arguments: Vec<String>,
+    },
+    /// Nothing is executed: the confiner itself tries to get out.
+    Canary(Bait),
 }
 
 /// The walls that are asked for.

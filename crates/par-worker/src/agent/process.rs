@@ -11,7 +11,7 @@ use par_model::control::EndCause;
 use par_model::log::{Level, Stream};
 use par_protocol::frame::{Frame, FrameCodec, FrameError, Kind};
 use par_protocol::harness::{Failure, Load, Ready};
-use par_sandbox::{AgentProcess, Confinement, Plan, PrivateTmp, Target, View};
+use par_sandbox::{AgentProcess, Confinement, Plan, PrivateTmp, Program, Target, View};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -131,8 +131,10 @@ fn plan(launch: &Launch<'_>) -> Result<Plan, EndCause> {
     let harness = launch.harness.to_str().ok_or_else(not_text)?;
     let arguments = ["-I", "-S", "-X", "utf8", harness];
     Ok(Plan {
-        program: launch.python.to_owned(),
-        arguments: arguments.map(ToOwned::to_owned).to_vec(),
+        program: Program::Execute {
+            path: launch.python.to_owned(),
+            arguments: arguments.map(ToOwned::to_owned).to_vec(),
+        },
         env: launch.env.clone(),
         folder: launch.folder.to_owned(),
         confinement: launch.guard.confine(Confinement {

@@ -78,10 +78,10 @@ pub(crate) fn own_folder(folder: &Path, user: Option<u32>) -> io::Result<()> {
         }
         Err(_) => std::fs::create_dir(folder)?,
     }
-    match user {
-        Some(user) => std::os::unix::fs::lchown(folder, Some(user), Some(user)),
-        None => Ok(()),
+    if let Some(user) = user {
+        std::os::unix::fs::lchown(folder, Some(user), Some(user))?;
     }
+    Ok(())
 }
 
 fn bare(interpreter: Interpreter, home: &Path) -> Prepared {

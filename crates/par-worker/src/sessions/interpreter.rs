@@ -12,7 +12,7 @@ use par_model::Tier;
 use par_model::control::EndCause;
 use par_protocol::frame::{Frame, FrameCodec, FrameError, Kind};
 use par_protocol::session::Load;
-use par_sandbox::{AgentProcess, Confinement, Plan, Target};
+use par_sandbox::{AgentProcess, Confinement, Plan, Program, Target};
 use rustix::process::Signal;
 use tokio::process::{Child, ChildStderr, ChildStdout};
 use tokio::sync::mpsc;
@@ -301,10 +301,12 @@ fn plan(ground: &Ground, folder: &Path, serial: u64, groups: Vec<PathBuf>) -> io
     view.writable.push(folder.to_owned());
     let has_root = ground.isolation.profile.has_namespaces();
     Ok(Plan {
-        program: ground.python.clone(),
-        arguments: ["-I", "-S", "-X", "utf8", program]
-            .map(ToOwned::to_owned)
-            .to_vec(),
+        program: Program::Execute {
+            path: ground.python.clone(),
+            arguments: ["-I", "-S", "-X", "utf8", program]
+                .map(ToOwned::to_owned)
+                .to_vec(),
+        },
         env: environment(ground, folder, serial),
         folder: folder.to_owned(),
         confinement: Confinement {

@@ -12,7 +12,10 @@ use crate::scene::PATIENCE;
 #[test]
 fn a_second_sigterm_waits_for_no_call() {
     let folder = tempdir().expect("a temporary folder");
-    let (ports, called) = (PortRange::claim(), folder.path().join("called"));
+    let (ports, called) = (
+        PortRange::claim(),
+        folder.path().join("state/agents/busy/called"),
+    );
     let python = format!(
         "import time\ndef handler(body):\n    open({called:?}, 'w').close()\n    time.sleep(600)\n"
     );
