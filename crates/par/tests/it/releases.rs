@@ -266,7 +266,7 @@ fn replicas_share_the_calls_and_go_again() {
             let calls = calls.into_iter().map(|it| it.join().expect("answered"));
             calls.collect::<Vec<_>>()
         });
-        seen.extend(calls.iter().filter_map(|it| it["port"].as_u64()));
+        seen.extend(calls.iter().filter_map(|it| it["born"].as_u64()));
         (seen.len() == 3).then_some(())
     });
     deploy(&scene, 2);

@@ -19,12 +19,14 @@ import asyncio, os
 
 ME = os.environ["PAR_AGENT_ID"]
 RELEASE = os.environ.get("RELEASE", "1")
+# Of this process, and no other.
+BORN = int.from_bytes(os.urandom(4), "big")
 
 async def handler(body):
     if body.get("rest"):
         print("resting", flush=True)
         await asyncio.sleep(body["rest"])
-    return {"me": ME, "n": body["n"], "release": RELEASE, "port": int(os.environ["PAR_PORT"])}
+    return {"me": ME, "n": body["n"], "release": RELEASE, "born": BORN}
 
 async def ticks(body):
     for n in range(body["count"]):
