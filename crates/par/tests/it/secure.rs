@@ -87,6 +87,13 @@ fn commands_and_upgrades_work_over_tls_and_certificates_change_while_it_serves()
     });
     call(&scene, &old).ended_with(3);
     fs::write(&cert, "no certificate").expect("written");
+    let problem = || {
+        let status = par(&scene, &new, &["ps"]).ended_with(0).json();
+        let problem = status["tls"]["problem"].as_str();
+        problem.map(str::to_owned)
+    };
+    let problem = wait_for("the word on it", PATIENCE, problem);
+    assert!(problem.contains("server.pem"), "{problem}");
     call(&scene, &new).ended_with(0);
 }
 
