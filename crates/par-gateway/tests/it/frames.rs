@@ -550,10 +550,10 @@ fn drain(stream: &mut TcpStream) {
     while stream.try_read(&mut buffer).is_ok_and(|count| count > 0) {}
 }
 
-/// Calls of another caller during an attack: how long the slowest took.
+/// Calls of another caller during an attack: how long it usually waits.
 async fn answered_meanwhile<A: Future<Output = ()>>(address: SocketAddr, attack: A) -> Duration {
     let mut wire = Wire::to(address).await;
-    let (mut slowest, mut calls) = (Duration::ZERO, 0);
+    let mut waits = vec![];
     let mut attack = std::pin::pin!(attack);
     loop {
         let begun = Instant::now();
@@ -569,11 +569,10 @@ async fn answered_meanwhile<A: Future<Output = ()>>(address: SocketAddr, attack:
             () = &mut attack => (one.await, true),
         };
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        slowest = slowest.max(begun.elapsed());
-        calls += 1;
+        waits.push(begun.elapsed());
         if is_over {
-            assert!(calls > 0);
-            return slowest;
+            waits.sort();
+            return waits[waits.len() / 2];
         }
     }
 }
@@ -627,8 +626,8 @@ async fn floods_of_frames_are_noticed_by_nobody_else() {
         ]),
     );
     let begun = frame(HEADERS, 0, 1, &get_with(&[]));
-    let mut slowest = vec![];
-    slowest.push((
+    let mut usual = vec![];
+    usual.push((
         "resets",
         answered_meanwhile(
             address,
@@ -650,11 +649,11 @@ async fn floods_of_frames_are_noticed_by_nobody_else() {
         ("unknown frames", vec![], unknown),
     ] {
         let attack = flood(address, begin, |_| again.clone());
-        slowest.push((name, answered_meanwhile(address, attack).await));
+        usual.push((name, answered_meanwhile(address, attack).await));
     }
-    let late: Vec<_> = slowest.iter().filter(|(_, took)| *took > NOTICED).collect();
-    // A machine that is busy with something else may hold up one, not the half of them.
-    assert!(late.len() <= 2, "{slowest:?}");
+    // The median: a machine that is busy with something else may hold up one or another, not most of them.
+    let late: Vec<_> = usual.iter().filter(|(_, wait)| *wait > NOTICED).collect();
+    assert!(late.is_empty(), "{usual:?}");
 }
 
 #[tokio::test]
