@@ -373,8 +373,6 @@ impl Serving {
     async fn retire(self, successor: &Successor, signals: &mut Signals) {
         // Whoever asks for another upgrade here is told at once.
         drop(self.upgrades);
-        // The address is the next one's alone: should that one end too, whoever follows can have it.
-        drop(self.public);
         let patience = self.house.settings.upgrade_drain_timeout;
         let pid = successor.child.id();
         info!(
