@@ -33,7 +33,7 @@ pub use descendants::{
 };
 pub use exit::{end_cause, signal_name};
 pub use group::{Group, GroupEvents, GroupUsage, Groups, OutOfMemoryNotices, Swept};
-pub use own::{name_process, spawn_own, spawn_successor, spawn_worker};
+pub use own::{FAILPOINT, name_process, spawn_own, spawn_successor, spawn_worker};
 pub use private_tmp::PrivateTmp;
 pub use processes::{ProcessEntry, process_table};
 pub use share::limit_process;

@@ -59,6 +59,9 @@ pub fn name_process(name: &CStr) -> io::Result<()> {
     Ok(rustix::thread::set_name(name)?)
 }
 
+/// Names the step of the confiner at which an agent of a test never goes on. Not in a release.
+pub const FAILPOINT: &str = "PAR_FAILPOINT";
+
 /// Variables by which people point pip, uv and the network stack to their index.
 pub(crate) fn for_tools(name: &OsStr) -> bool {
     const EXACT: [&str; 6] = [
@@ -73,7 +76,8 @@ pub(crate) fn for_tools(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
     };
-    EXACT.contains(&name)
+    (cfg!(debug_assertions) && name == FAILPOINT)
+        || EXACT.contains(&name)
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || matches!(
             name.to_ascii_lowercase().as_str(),

@@ -10,7 +10,7 @@ use rustix::process::{Pid, WaitOptions, wait};
 use super::control::Received;
 use super::namespaces::{Child, close_all_but, fork};
 use super::plan::Confined;
-use super::{Failed, Step, control, limits, loopback, payload, root};
+use super::{Failed, Step, control, failpoint, limits, loopback, payload, root};
 
 /// Never returns to its caller's business: says how the payload ended through `status`, in the kernel's own word for
 /// it.
@@ -25,6 +25,7 @@ pub(super) fn run(
     limits::die_with_parent().step("be ended with the confiner")?;
     root::make(sources, &asked.view)?;
     confined.layers.push(Layer::PrivateRoot);
+    failpoint::reached(asked, "rooted");
     rustix::system::sethostname(b"agent").step("name the host")?;
     loopback::up().step("switch on the loopback device")?;
     let listeners = loopback::listen(&asked.ports).step("listen on the loopback device")?;

@@ -14,6 +14,7 @@
 //! program begins, and the worker has the word whether it does.
 
 mod control;
+mod failpoint;
 mod filter;
 mod init;
 mod landlock;
@@ -85,6 +86,7 @@ fn become_agent(received: Received) -> Result<std::convert::Infallible, Failed> 
     if !asked.groups.is_empty() && confined.without_group.is_none() {
         confined.layers.push(Layer::ControlGroup);
     }
+    failpoint::reached(asked, "joined");
     if asked.profile.has_namespaces() {
         return namespaces::enter(received, confined);
     }

@@ -16,7 +16,7 @@ use rustix::thread::{
 
 use super::control::Received;
 use super::plan::Confined;
-use super::{Failed, Step, init, limits};
+use super::{Failed, Step, failpoint, init, limits};
 
 /// Who the payload is, seen from inside.
 pub(super) const INNER_USER: u32 = 1000;
@@ -61,6 +61,7 @@ pub(super) fn enter(received: Received, mut confined: Confined) -> Result<Infall
             std::process::exit(init::run(received, confined, told)?)
         }
         Child::Other(init) => {
+            failpoint::reached(&received.plan.confinement, "cloned");
             drop((mapped, told, received));
             map_user(init, user, group).step("map the user")?;
             // Not before: who is hidden is root's, and a plain user could not map its own child.

@@ -17,7 +17,7 @@ use rustix::thread::{
 
 use super::control::{Received, wait_for_go};
 use super::plan::{Confined, Confinement, Program};
-use super::{Failed, Step, filter, landlock, limits};
+use super::{Failed, Step, failpoint, filter, landlock, limits};
 use crate::{canary, private_tmp};
 
 /// Without namespaces: the confiner itself becomes the program.
@@ -65,12 +65,14 @@ pub(super) fn run_with(
         give_up_capabilities().step("give up capabilities")?;
         confined.layers.push(Layer::Capabilities);
     }
+    failpoint::reached(asked, "bare");
     set_no_new_privs(true).step("refuse new privileges")?;
     confined.layers.push(Layer::NoNewPrivileges);
     if asked.profile != Profile::Unsafe {
         wall_in(asked, &mut confined)?;
     }
     wait_for_go(control, confined, listeners)?;
+    failpoint::reached(&plan.confinement, "let-go");
     match plan.program {
         Program::Execute { path, arguments } => {
             let mut program = Command::new(path);

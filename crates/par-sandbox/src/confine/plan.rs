@@ -59,6 +59,8 @@ pub struct Confinement {
     pub processes: Option<u64>,
     /// Files through which control groups are joined.
     pub groups: Vec<PathBuf>,
+    /// The step at which it waits for ever; in a release it never does.
+    pub failpoint: Option<String>,
 }
 
 impl Default for Confinement {
@@ -77,6 +79,7 @@ impl Default for Confinement {
             file_bytes: None,
             processes: None,
             groups: vec![],
+            failpoint: None,
         }
     }
 }

@@ -114,6 +114,7 @@ impl Guard {
                 _ => 0,
             },
             groups: self.agent.group().map(Group::doors).unwrap_or_default(),
+            failpoint: std::env::var(par_sandbox::FAILPOINT).ok(),
             profile: self.isolation.profile,
             user: self.isolation.user,
             // Counted for each user: that is one agent's only where it has namespaces of its own.

@@ -265,8 +265,7 @@ fn nothing_of_an_agent_is_left_when_its_confiner_its_first_process_or_itself_is_
             chain.push(child);
         }
         let target = chain[depth + 1];
-        let process = rustix::process::Pid::from_raw(target.cast_signed()).expect("an id");
-        rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
+        kill(target);
         wait_for("all of them are gone", PATIENCE, || {
             all.iter().all(|pid| !is_alive(*pid)).then_some(())
         });
@@ -274,6 +273,56 @@ fn nothing_of_an_agent_is_left_when_its_confiner_its_first_process_or_itself_is_
             process["state"] == "running" && process["pid"] != worker
         });
     }
+}
+
+/// Whose name says that it waits there.
+fn waits_at(step: &str, below: u32) -> Option<u32> {
+    let name = format!("at-{step}\n");
+    let all = par_testkit::descendants_of(below);
+    all.into_iter().find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == name)
+    })
+}
+
+#[test]
+fn whoever_is_killed_while_an_agent_is_walled_in_nothing_is_left_and_nothing_runs() {
+    if !cfg!(debug_assertions) {
+        return; // a release has no such places
+    }
+    for step in ["joined", "cloned", "rooted", "bare", "let-go"] {
+        for killed in ["confiner", "worker", "supervisor"] {
+            let scene = Scene::with(|builder| builder.variable("PAR_FAILPOINT", step));
+            let python = "import os, pathlib\npathlib.Path(os.environ['HOME'], 'ran').touch()\ndef handler(body):\n    return 1\n";
+            let never = json!({"restart_policy": "never"});
+            scene.spawn(&PackageBuilder::new("walled").main(python), &never);
+            let waiting = wait_for(&format!("it is {step}"), PATIENCE, || {
+                waits_at(step, scene.system.pid())
+            });
+            let worker = scene.pid("walled", "pid");
+            let ran = scene.system.state().join("agents/walled/ran");
+            match killed {
+                "confiner" => kill(waiting),
+                "worker" => kill(worker),
+                _ => {
+                    scene.system.kill(); // it looks for what is left
+                    continue;
+                }
+            }
+            wait_for("it is gone", PATIENCE, || {
+                (!is_alive(waiting)).then_some(())
+            });
+            scene.wait_for_process("walled", "over", |process| {
+                process["state"] == "failed" || process["state"] == "crashed"
+            });
+            assert!(!ran.exists(), "{step}: {killed}");
+            scene.system.stop(); // it looks for what is left
+        }
+    }
+}
+
+fn kill(pid: u32) {
+    let process = rustix::process::Pid::from_raw(pid.cast_signed()).expect("an id");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
 }
 
 fn first_child(pid: u32) -> Option<u32> {
