@@ -124,6 +124,8 @@ pub struct IsolationSpec {
     pub minimum: Profile,
     /// The machine's user that the agent runs as; our own, if there is none.
     pub user: Option<u32>,
+    /// The one that code of its sessions runs as: that is not the agent's code.
+    pub session_user: Option<u32>,
     /// Why it is not a stronger profile.
     pub missing: Vec<String>,
 }
@@ -135,6 +137,7 @@ impl Default for IsolationSpec {
             profile: Profile::Unsafe,
             minimum: Profile::Unsafe,
             user: None,
+            session_user: None,
             missing: vec![],
         }
     }

@@ -14,8 +14,10 @@ use par_model::AgentId;
 
 /// Users that no distribution and no container runtime gives to anybody (systemd's UIDS-GIDS.md: unused from here on).
 const FIRST: u32 = 1_879_048_192;
-/// Of one supervisor; the first is its canaries', the last is for agents that run alone.
+/// Of one supervisor: one half for agents, and one for the code of their sessions. The first is its canaries', the last of
+/// the first half is for agents that run alone.
 const EACH: u32 = 1 << 16;
+const HALF: u32 = EACH / 2;
 const SUPERVISORS: u32 = (2_147_000_000 - FIRST) / EACH;
 
 pub(crate) struct Users {
@@ -40,7 +42,12 @@ impl Users {
 
     /// Of whatever runs without a supervisor.
     pub(crate) fn alone(&self) -> u32 {
-        self.first + EACH - 1
+        self.first + HALF - 1
+    }
+
+    /// Of the code that runs in sessions of an agent.
+    pub(crate) fn of_sessions(agent: u32) -> u32 {
+        agent + HALF
     }
 
     /// The agent's own, and its workspace made, or given to it with all that is in it.
@@ -60,7 +67,7 @@ impl Users {
     }
 
     fn is_agents(&self, user: u32) -> bool {
-        user > self.first && user - self.first < EACH
+        user > self.first && user - self.first < HALF - 1
     }
 
     /// Also of those whose folder is being deleted.
@@ -79,7 +86,7 @@ fn share_of(state: &Path) -> u32 {
 }
 
 fn free(first: u32, taken: &BTreeSet<u32>) -> io::Result<u32> {
-    let mut all = first + 1..first + EACH - 1;
+    let mut all = first + 1..first + HALF - 1;
     let free = all.find(|user| !taken.contains(user));
     free.ok_or_else(|| io::Error::other("every user is taken"))
 }
@@ -110,7 +117,7 @@ mod tests {
     #[test]
     fn the_first_that_nobody_has_is_chosen() {
         assert_eq!(free(100, &BTreeSet::from([101, 103])).expect("one"), 102);
-        let all: BTreeSet<u32> = (101..100 + EACH - 1).collect();
+        let all: BTreeSet<u32> = (101..100 + HALF - 1).collect();
         assert!(free(100, &all).is_err());
     }
 

@@ -146,6 +146,7 @@ impl Walls {
             profile,
             minimum: self.settings.minimum,
             user,
+            session_user: user.map(Users::of_sessions),
             missing: found.missing.clone(),
         })
     }
@@ -183,10 +184,12 @@ pub fn walls_alone(settings: &Settings) -> Result<IsolationSpec, String> {
     let found = runtime.block_on(walls.find(&groups));
     let profile = found.profile.ok_or_else(|| walls.refusal(&found))?;
     let users = walls.users.as_ref().filter(|_| profile != Profile::Unsafe);
+    let user = users.map(Users::alone);
     Ok(IsolationSpec {
         profile,
         minimum: settings.isolation.minimum,
-        user: users.map(Users::alone),
+        user,
+        session_user: user.map(Users::of_sessions),
         missing: found.missing,
     })
 }

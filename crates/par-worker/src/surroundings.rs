@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use par_model::control::WorkerSpec;
+use par_model::control::{IsolationSpec, WorkerSpec};
 
 use par_sandbox::{PrivateTmp, View};
 
@@ -95,7 +95,10 @@ pub(crate) fn ground(
         path: search_path(&prepared.programs),
         folder,
         view,
-        isolation: spec.isolation.clone(),
+        isolation: IsolationSpec {
+            user: spec.isolation.session_user,
+            ..spec.isolation.clone()
+        },
         limits: spec.sessions,
         group: guard.replica().cloned(),
         pids: spec.wanted.pids,

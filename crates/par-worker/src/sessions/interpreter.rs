@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -281,7 +283,10 @@ pub(super) fn make_folder(folder: &Path, user: Option<u32>) -> io::Result<()> {
         Ok(found) if !found.is_dir() => std::fs::remove_file(folder)?,
         _ => {}
     }
-    std::fs::create_dir_all(folder)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     match user {
         Some(user) => std::os::unix::fs::lchown(folder, Some(user), Some(user)),
         None => Ok(()),
