@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::isolation::{Isolation, Profile};
+use crate::egress::{Egress, EgressFigures};
 use crate::limits::{Grouping, How, Limit, Limits, amount};
 use crate::log::LogLine;
 use crate::{AgentId, ReplicaId, SessionId, SessionLimits};
@@ -66,6 +67,9 @@ pub struct WorkerSpec {
     pub liveness: Liveness,
     #[serde(default)]
     pub known_as: KnownAs,
+    /// Where the agent may go when it starts; [`Command::Egress`] changes it.
+    #[serde(default)]
+    pub egress: Egress,
 }
 
 /// As whom the agent's own port may be asked, beside its addresses, and by pages of whom.
@@ -198,6 +202,10 @@ pub enum Report {
     LogsDropped {
         lines: u64,
     },
+    /// What went through its proxy so far.
+    Egress {
+        figures: EgressFigures,
+    },
     /// Nobody has called the agent for its idle timeout.
     Quiet,
     /// Somebody calls it after a silence. If it was frozen, it is no longer.
@@ -232,6 +240,9 @@ pub struct Resumed {
     /// Those that it has now.
     #[serde(default)]
     pub session_ids: Vec<SessionId>,
+    /// It understands [`Command::Egress`].
+    #[serde(default)]
+    pub egress: bool,
 }
 
 /// The first words of a supervisor that adopts a worker.
@@ -391,8 +402,8 @@ impl std::fmt::Display for EndCause {
     }
 }
 
-/// What a supervisor asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a supervisor asks. Has no `Debug`: it may hold secrets.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// Take no new calls, finish those in flight, say goodbye to the agent, end.
@@ -403,6 +414,8 @@ pub enum Command {
     Freeze,
     /// Say that you are there.
     Ping,
+    /// From now on the agent may go there.
+    Egress { egress: Box<Egress> },
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod control;
+pub mod egress;
 pub mod event;
 pub mod failure;
 pub mod grpc;
@@ -13,6 +14,7 @@ pub mod id;
 pub mod isolation;
 pub mod limits;
 pub mod log;
+pub mod network;
 pub mod policy;
 pub mod session;
 pub mod status;

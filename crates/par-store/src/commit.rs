@@ -6,6 +6,7 @@ use std::io;
 use par_model::AgentId;
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::allowances;
 use crate::error::StoreError;
 use crate::file::Place;
 use crate::kept::{Change, NewRelease, Revision};
@@ -113,6 +114,19 @@ impl Commit<'_, '_> {
             }
             Change::RemoveIncarnation(replica) => {
                 rows::remove_incarnation(self.connection, *replica).map_err(failed)
+            }
+            Change::Grant(agent, to, at_ms) => {
+                allowances::grant(self.connection, agent, to, *at_ms).map_err(failed)
+            }
+            Change::Revoke(agent, to) => {
+                allowances::revoke(self.connection, agent, to).map_err(failed)
+            }
+            Change::SetSecret(agent, secret) => {
+                let key = self.written.secrets.key();
+                allowances::set_secret(self.connection, key, agent, secret).map_err(failed)
+            }
+            Change::RemoveSecret(agent, name) => {
+                allowances::remove_secret(self.connection, agent, name.as_str()).map_err(failed)
             }
         }
     }

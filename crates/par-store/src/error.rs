@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use par_model::AgentId;
 
 use crate::kept::Revision;
+use crate::seal::KeyError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,6 +62,8 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error("the state file `{}` holds a `{column}` that nobody can read", file.display())]
     Unreadable { file: PathBuf, column: String },
     #[error("failed to {attempted} the state file `{}`", file.display())]

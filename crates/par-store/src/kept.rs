@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use par_model::api::SpawnOptions;
+use par_model::egress::{HeaderTemplate, SecretName};
 use par_model::event::NewEvent;
+use par_model::network::{Destination, HostPattern};
 use par_model::{AgentId, PackageDigest, ReplicaId};
 
 use crate::secrets::{KeptSecrets, Secrets};
@@ -131,6 +133,31 @@ pub struct KeptEvent {
     pub event: NewEvent,
 }
 
+/// A secret that the operator gave an agent. Has no `Debug`.
+#[derive(Clone, PartialEq)]
+pub struct KeptSecret {
+    pub name: SecretName,
+    pub value: String,
+    /// What the agent has in its place; stays the same when the value changes.
+    pub placeholder: String,
+    /// To whom the proxy sends it.
+    pub hosts: Vec<HostPattern>,
+    pub header: Option<HeaderTemplate>,
+    /// The value itself is in the agent's environment.
+    pub as_env: bool,
+    pub set_at_ms: u64,
+}
+
+/// Where an agent may go, and what it was given for the way. Has no `Debug`: it holds secrets.
+#[derive(Clone, Default, PartialEq)]
+pub struct KeptAllowance {
+    /// And since when, in milliseconds since 1970.
+    pub granted: BTreeMap<Destination, u64>,
+    pub secrets: Vec<KeptSecret>,
+    /// Secrets that are not as they were sealed.
+    pub damaged: Vec<String>,
+}
+
 /// One step of a commit. Those of one commit happen together or not at all.
 ///
 /// Late news is harmless: what is said of an agent, a release or an incarnation that is gone changes nothing.
@@ -141,8 +168,12 @@ pub enum Change {
     /// Of an agent that has releases.
     SetWish(AgentId, Wish),
     SetOutcome(AgentId, u32, Outcome),
-    /// With all its releases and their secrets.
+    /// With all its releases, its secrets, and where it may go.
     RemoveAgent(AgentId),
+    Grant(AgentId, Destination, u64),
+    Revoke(AgentId, Destination),
+    SetSecret(AgentId, Box<KeptSecret>),
+    RemoveSecret(AgentId, SecretName),
     /// Or changes what is known of it.
     AddIncarnation(Incarnation),
     RemoveIncarnation(ReplicaId),

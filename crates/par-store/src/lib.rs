@@ -4,21 +4,25 @@
 //! {state}/par.db            agents, releases, workers of this life, events          0600
 //! {state}/par.db-wal        its log, while it is open
 //! {state}/par.db.last-good  a copy of what is wanted, from when it was last opened
-//! {state}/secrets/          one file a release                                      0700, files 0600
+//! {state}/secrets/          one sealed file a release                               0700, files 0600
+//! {state}/secret.key        what secrets are sealed with, unless it is elsewhere    0600
 //! ```
 //!
 //! Nobody outside sees SQL: one reads, commits against the revision that was read, and records events. A commit holds
 //! when it returns; after a power cut at any moment the file is as it was after some commit, and no earlier one than the
 //! last that returned. Nothing depends on the clock. All calls block.
 
+mod allowances;
 mod commit;
 mod error;
 mod file;
 mod kept;
 mod rows;
 mod schema;
+mod seal;
 mod secrets;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,12 +33,14 @@ use rusqlite::{Connection, TransactionBehavior, params_from_iter};
 
 pub use error::{Cause, StoreError, WayBack};
 pub use kept::{
-    Canary, Change, EventFilter, Incarnation, KeptAgent, KeptEvent, KeptRelease, NewRelease,
-    Outcome, Revision, Wanted, Wish,
+    Canary, Change, EventFilter, Incarnation, KeptAgent, KeptAllowance, KeptEvent, KeptRelease,
+    KeptSecret, NewRelease, Outcome, Revision, Wanted, Wish,
 };
+pub use seal::{KEY_LENGTH, KeyError, KeySource};
 pub use secrets::{KeptSecrets, Secrets, SecretsUnusable};
 
 use file::Place;
+use seal::Key;
 use secrets::SecretsFolder;
 
 /// How much is kept.
@@ -88,13 +94,31 @@ impl std::ops::DerefMut for Open<'_> {
 impl Store {
     /// Opens the state file of a folder, or makes it. Whatever is wrong with it is found before anything is changed.
     pub fn open(folder: &Path, bounds: Bounds) -> Result<Self, StoreError> {
+        Self::open_with(folder, bounds, &KeySource::StateFolder)
+    }
+
+    /// With the key of its secrets from elsewhere.
+    pub fn open_with(
+        folder: &Path,
+        bounds: Bounds,
+        source: &KeySource,
+    ) -> Result<Self, StoreError> {
         let place = Place::within(folder);
         let connection = place.connect()?;
         let failed = place.failed("prepare");
         bound_pages(&connection, bounds.bytes).map_err(failed)?;
+        let key = match allowances::proof(&connection).map_err(failed)? {
+            Some(proof) => Key::known(source, folder, &proof)?,
+            None => {
+                let (key, proof) = Key::first(source, folder)?;
+                allowances::set_proof(&connection, &proof).map_err(failed)?;
+                key
+            }
+        };
         let life = rows::count(&connection, "life").map_err(failed)?;
-        let secrets = SecretsFolder::open(place.secrets())
+        let secrets = SecretsFolder::open(place.secrets(), key)
             .map_err(|error| place.io_failed("keep secrets beside", error))?;
+        secrets.seal_plain(&connection).map_err(failed)?;
         let in_use = rows::secrets_files(&connection, None).map_err(failed)?;
         if let Err(error) = secrets.sweep(&in_use) {
             tracing::warn!(%error, "failed to sweep the secrets of releases that are gone");
@@ -164,6 +188,12 @@ impl Store {
             Ok(Some(agent))
         };
         read().map_err(self.place.failed("read"))
+    }
+
+    /// Where agents may go, and their secrets, by name; some of them may not be there any more, or not yet.
+    pub fn allowances(&self) -> Result<BTreeMap<AgentId, KeptAllowance>, StoreError> {
+        let connection = self.connection()?;
+        allowances::all(&connection, self.secrets.key()).map_err(self.place.failed("read"))
     }
 
     /// The workers that this life, or an earlier one, has started and not yet seen ending; oldest first.

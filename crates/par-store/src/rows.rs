@@ -11,6 +11,7 @@ use par_model::{AgentId, ReplicaId};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, Result, Row, named_params, params};
 
+use crate::allowances;
 use crate::kept::{
     Canary, Incarnation, KeptAgent, KeptEvent, KeptRelease, NewRelease, Outcome, Revision, Wanted,
     Wish,
@@ -183,15 +184,17 @@ fn release(row: &Row<'_>, secrets: &SecretsFolder) -> Result<KeptRelease> {
         _ => Outcome::Pending,
     };
     let package: Vec<u8> = row.get("package")?;
+    let number = row.get("number")?;
+    let agent = parsed(row, "agent")?;
     Ok(KeptRelease {
-        number: row.get("number")?,
+        number,
         package_id: row.get("package_id")?,
         digest: parsed(row, "digest")?,
         package: PathBuf::from(OsStr::from_bytes(&package)),
         env: from_json(row, "env")?,
         secrets: KeptSecrets {
             names: from_json(row, "secret_names")?,
-            file: file.map(|name| secrets.file(&name)),
+            file: file.map(|name| secrets.sealed(&name, &agent, number)),
         },
         options: from_json(row, "options")?,
         created_at_ms: bits(row, "created_at_ms")?,
@@ -237,6 +240,7 @@ pub(crate) fn prune(connection: &Connection, name: &AgentId, most: u32) -> Resul
 /// Removes an agent and all its releases. Answers with the files of their secrets.
 pub(crate) fn remove_agent(connection: &Connection, name: &AgentId) -> Result<Vec<String>> {
     let gone = secrets_files(connection, Some(name))?;
+    allowances::forget(connection, name)?;
     connection.execute("DELETE FROM agents WHERE agent = ?1", [name.as_str()])?;
     Ok(gone.into_iter().collect())
 }
@@ -252,6 +256,34 @@ pub(crate) fn secrets_files(
         )?
         .query_map([name.map(AgentId::as_str)], |row| row.get(0))?
         .collect()
+}
+
+/// Those that were written before secrets were sealed: of which release, and their names.
+pub(crate) fn plain_secrets_files(connection: &Connection) -> Result<Vec<(AgentId, u32, String)>> {
+    connection
+        .prepare(
+            "SELECT agent, number, secrets_file FROM releases WHERE secrets_file LIKE '%.json'",
+        )?
+        .query_map([], |row| {
+            Ok((
+                parsed(row, "agent")?,
+                row.get("number")?,
+                row.get("secrets_file")?,
+            ))
+        })?
+        .collect()
+}
+
+pub(crate) fn set_secrets_file(
+    connection: &Connection,
+    name: &AgentId,
+    number: u32,
+    file: &str,
+) -> Result<()> {
+    let words = "UPDATE releases SET secrets_file = ?3 WHERE agent = ?1 AND number = ?2";
+    connection
+        .execute(words, params![name.as_str(), number, file])
+        .map(drop)
 }
 
 pub(crate) fn add_incarnation(connection: &Connection, made: &Incarnation) -> Result<()> {
@@ -346,21 +378,21 @@ pub(crate) fn event(row: &Row<'_>) -> Result<KeptEvent> {
 }
 
 /// All 64 bits of a number that SQLite takes for a signed one.
-fn bits(row: &Row<'_>, column: &str) -> Result<u64> {
+pub(crate) fn bits(row: &Row<'_>, column: &str) -> Result<u64> {
     row.get(column).map(i64::cast_unsigned)
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String> {
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::ToSqlConversionFailure(error.into()))
 }
 
 /// The parser's own words are left out: they could repeat a value.
-fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T> {
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(|_| unreadable(row, column))
 }
 
-fn parsed<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T> {
+pub(crate) fn parsed<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     text.parse().map_err(|_| unreadable(row, column))
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction};
 pub(crate) const APPLICATION_ID: u32 = 0x5041_5201;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that was released is never changed.
-const STEPS: [&str; 1] = [FIRST];
+const STEPS: [&str; 2] = [FIRST, EGRESS];
 
 /// The version that this program reads and writes.
 pub(crate) const VERSION: u32 = STEPS.len() as u32;
@@ -79,6 +79,34 @@ CREATE INDEX events_of_agent ON events (agent, id);
 CREATE TABLE positions (
     reader TEXT PRIMARY KEY,
     event INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Where agents may go, and what is put into their requests. An agent need not be there yet.
+const EGRESS: &str = "
+-- Tells the key that everything was sealed with.
+CREATE TABLE sealing (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    proof BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE network_grants (
+    agent TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    granted_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, destination)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE secrets (
+    agent TEXT NOT NULL,
+    name TEXT NOT NULL,
+    placeholder TEXT NOT NULL,
+    hosts TEXT NOT NULL,
+    header TEXT,
+    as_env INTEGER NOT NULL,
+    set_at_ms INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    PRIMARY KEY (agent, name)
 ) STRICT, WITHOUT ROWID;
 ";
 

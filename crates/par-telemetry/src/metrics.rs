@@ -5,11 +5,13 @@
 //! the text format of Prometheus, or OpenMetrics 1.0.
 
 mod calls;
+mod egress;
 mod histogram;
 mod page;
 mod process;
 
 pub use calls::{Calls, Surface, Tally};
+pub use egress::{Egress, write_egress};
 pub use histogram::Histogram;
 pub use page::{Family, Figure, Format, Kind, Page};
 pub use process::write_process;

@@ -9,14 +9,17 @@ use std::time::Duration;
 use par_model::control::{
     CallLimits, EndCause, Folders, IsolationSpec, KnownAs, Liveness, Report, Secret, WorkerSpec,
 };
+use par_model::egress::Egress;
 use par_model::limits::{Grouping, Limits};
 use par_model::log::LogLine;
+use par_model::network::Destination;
 use par_model::{AgentId, ReplicaId, SessionLimits};
 use par_package::Store;
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::egress::policies;
 use crate::ending::Ending;
 use crate::idle::Idle;
 use crate::life;
@@ -36,6 +39,8 @@ pub struct Alone {
     pub isolation: IsolationSpec,
     /// Where other agents may be found, such as `http://127.0.0.1:8000`; empty: nowhere.
     pub supervisor_url: String,
+    /// Where the agent may go.
+    pub network: Vec<Destination>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +90,8 @@ pub fn run_alone(
         let signals = Signals::listen().map_err(AloneError::State)?;
         tokio::task::spawn_local(interrupted(signals, ending_in));
         let idle = Idle::new(None, reporter.clone());
-        let cause = life::live(spec, reporter.clone(), ending, idle).await;
+        let (_unchanged, egress) = policies(&spec.egress);
+        let cause = life::live(spec, reporter.clone(), ending, idle, egress).await;
         reporter.state(Report::Ending {
             cause: cause.clone(),
         });
@@ -173,6 +179,11 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         sessions: SessionLimits::default(),
         known_as: KnownAs::default(),
         liveness: Liveness::default(),
+        egress: Egress {
+            granted: alone.network,
+            own_ports: vec![(alone.port, alone.port), (alone.grpc_port, alone.grpc_port)],
+            ..Egress::default()
+        },
         agent,
     })
 }

@@ -11,7 +11,9 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use par_egress::Policy;
 use par_model::control::{Adoption, Command, MAX_LINE, Report, Resumed, Secret, WorkerSpec};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -22,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout};
 use tracing::debug;
 
+use crate::egress::policies;
 use crate::ending::Ending;
 use crate::idle::Idle;
 use crate::life;
@@ -56,17 +59,19 @@ async fn supervised() -> io::Result<()> {
     let (reporter, reports) = reports::channel();
     let (ending_in, ending) = watch::channel(Ending::No);
     let idle = Idle::new(spec.idle_timeout, reporter.clone());
+    let (egress_in, egress) = policies(&spec.egress);
     let conversation = Conversation {
         doors: Doors::open(&spec)?,
         reporter: reporter.clone(),
         reports,
         ending: ending_in,
         idle: Rc::clone(&idle),
+        egress: egress_in,
         told: Told::new(spec.restarts),
         untold: vec![],
     };
     let conversing = tokio::task::spawn_local(conversation.run(link));
-    let cause = life::live(spec, reporter.clone(), ending, idle).await;
+    let cause = life::live(spec, reporter.clone(), ending, idle, egress).await;
     reporter.state(Report::Ending { cause });
     drop(reporter);
     if timeout(LAST_WORDS, conversing).await.is_err() {
@@ -158,6 +163,7 @@ struct Told {
     ready_at: Option<Instant>,
     limits: Option<Report>,
     isolation: Option<Report>,
+    egress: Option<Report>,
 }
 
 impl Told {
@@ -165,11 +171,13 @@ impl Told {
         Self {
             resumed: Resumed {
                 restarts,
+                egress: true,
                 ..Resumed::default()
             },
             ready_at: None,
             limits: None,
             isolation: None,
+            egress: None,
         }
     }
 
@@ -188,6 +196,7 @@ struct Conversation {
     reports: Reports,
     ending: watch::Sender<Ending>,
     idle: Rc<Idle>,
+    egress: watch::Sender<Arc<Policy>>,
     told: Told,
     /// Lines that the last supervisor may not have heard.
     untold: Vec<u8>,
@@ -227,11 +236,9 @@ impl Conversation {
         resumed.session_ids = self.idle.session_ids();
         resumed.ending |= *self.ending.borrow() != Ending::No;
         put(&mut line, &Report::Resumed(resumed));
-        for told in [&self.told.limits, &self.told.isolation]
-            .into_iter()
-            .flatten()
-        {
-            put(&mut line, told);
+        let told = [&self.told.limits, &self.told.isolation, &self.told.egress];
+        for last in told.into_iter().flatten() {
+            put(&mut line, last);
         }
         link.write.write_all(&line).await
     }
@@ -246,6 +253,7 @@ impl Conversation {
             reporter: &self.reporter,
             ending: &self.ending,
             idle: &self.idle,
+            egress: &self.egress,
         };
         tokio::select! {
             () = hear.listen(lines, kept) => Parted::Broken,
@@ -262,6 +270,7 @@ struct Hear<'a> {
     reporter: &'a Reporter,
     ending: &'a watch::Sender<Ending>,
     idle: &'a Idle,
+    egress: &'a watch::Sender<Arc<Policy>>,
 }
 
 impl Hear<'_> {
@@ -275,6 +284,9 @@ impl Hear<'_> {
                 Command::Keep => *kept = true,
                 Command::Freeze => self.idle.freeze(),
                 Command::Ping => self.reporter.state(Report::Pong),
+                Command::Egress { egress } => {
+                    self.egress.send_replace(Arc::new(Policy::new(*egress)));
+                }
             }
         }
     }
@@ -343,6 +355,7 @@ fn note(told: &mut Told, report: &Report) {
         Report::Ending { .. } => resumed.ending = true,
         Report::Limits { .. } => told.limits = Some(report.clone()),
         Report::Isolation { .. } => told.isolation = Some(report.clone()),
+        Report::Egress { .. } => told.egress = Some(report.clone()),
         _ => {}
     }
 }

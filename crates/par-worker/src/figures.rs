@@ -8,9 +8,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
+use par_model::egress::EgressFigures;
 use par_model::grpc;
 use par_sandbox::Usage;
-use par_telemetry::metrics::{Calls, Format, Kind, Page, Surface, Tally, write_process};
+use par_telemetry::metrics::{
+    Calls, Egress, Format, Kind, Page, Surface, Tally, write_egress, write_process,
+};
 
 /// Where callers come in. What the runtime answers of itself is not counted.
 pub(crate) struct Figures {
@@ -35,6 +38,7 @@ pub(crate) struct Now {
     pub(crate) waiting: u32,
     /// None for agents without the execution backend.
     pub(crate) sessions: Option<usize>,
+    pub(crate) egress: Option<EgressFigures>,
 }
 
 impl Figures {
@@ -65,6 +69,16 @@ impl Figures {
             .sample(&version, 1);
         self.write_calls(&mut page);
         write_now(&mut page, now);
+        if let Some(figures) = &now.egress {
+            let egress = Egress {
+                agent: None,
+                connections: figures.connections,
+                sent_bytes: figures.sent_bytes,
+                received_bytes: figures.received_bytes,
+                refused: &figures.refused,
+            };
+            write_egress(&mut page, &[egress]);
+        }
         if let Some((all, worker)) = usage {
             write_agent(&mut page, &all, &worker);
         }

@@ -7,6 +7,7 @@ mod admission;
 mod agent;
 mod alone;
 mod control;
+mod egress;
 mod ending;
 mod fate;
 mod figures;

@@ -32,6 +32,7 @@ use crate::agent::outbound::Supervisor;
 use crate::agent::process::{self, Agent, Launch, worker_failed};
 use crate::agent::sockets::Sockets;
 use crate::agent::tunnels;
+use crate::egress::{Outlet, Policies};
 use crate::ending::{Ending, Told, Word};
 use crate::fate::Fate;
 use crate::grpc::{Outward, Own};
@@ -63,6 +64,7 @@ pub(crate) async fn live(
     reporter: Reporter,
     ending: watch::Receiver<Ending>,
     idle: Rc<Idle>,
+    egress: Policies,
 ) -> EndCause {
     let (listeners, sockets) = match listen_everywhere(&spec).await {
         Ok(open) => open,
@@ -74,7 +76,13 @@ pub(crate) async fn live(
         Ok(server) => server,
         Err(error) => return worker_failed(&error),
     };
+    let outlet = match Outlet::open(&spec.agent, egress, &reporter).await {
+        Ok(outlet) => Rc::new(outlet),
+        Err(error) => return worker_failed(&error),
+    };
+    front.has_outlet(Rc::clone(&outlet));
     let life = Life {
+        outlet,
         guard: Guard::new(&spec, reporter.clone()),
         spec,
         reporter,
@@ -147,6 +155,7 @@ struct Life {
     fate: Rc<Fate>,
     pulse: Rc<Pulse>,
     guard: Rc<Guard>,
+    outlet: Rc<Outlet>,
 }
 
 /// Why the agent is not served any longer.
@@ -252,7 +261,7 @@ impl Life {
     }
 
     async fn launch(&self, package: &Package, prepared: Prepared) -> Result<Agent, EndCause> {
-        let (env, warnings) = variables(&self.spec, package, &prepared.programs);
+        let (env, warnings) = variables(&self.spec, package, &prepared.programs, &self.outlet);
         for warning in warnings {
             self.reporter.say(Level::Warning, warning);
         }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use par_model::control::WorkerSpec;
 use par_package::{Package, agent_environment};
 
+use crate::egress::Outlet;
+
 const USUAL_PROGRAMS: [&str; 6] = [
     "/usr/local/sbin",
     "/usr/local/bin",
@@ -20,9 +22,11 @@ pub(crate) fn variables(
     spec: &WorkerSpec,
     package: &Package,
     programs: &[PathBuf],
+    outlet: &Outlet,
 ) -> (BTreeMap<String, String>, Vec<String>) {
-    let (mut all, warnings) =
-        agent_environment(package, &spec.env, &of_the_runtime(spec, package, programs));
+    let mut ours = of_the_runtime(spec, package, programs);
+    ours.extend(outlet.variables(&spec.egress, &spec.supervisor_url));
+    let (mut all, warnings) = agent_environment(package, &spec.env, &ours);
     let workspace = shown(&spec.folders.workspace);
     for (name, value) in [
         ("HOME", workspace.clone()),

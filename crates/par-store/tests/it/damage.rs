@@ -94,7 +94,7 @@ fn the_log_of_a_damaged_file_is_left_as_it_is_too_and_not_mixed_into_the_copy() 
     {
         let store = open(folder.path());
         commit(&store, &[add("c", 1)]);
-        for name in ["par.db", "par.db-wal", "par.db.last-good"] {
+        for name in ["par.db", "par.db-wal", "par.db.last-good", "secret.key"] {
             fs::copy(folder.path().join(name), killed.path().join(name)).expect("copied");
         }
     }

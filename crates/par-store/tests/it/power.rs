@@ -27,6 +27,7 @@ fn open(folder: &Path) -> Store {
 struct Disk {
     file: Vec<u8>,
     log: Vec<u8>,
+    key: Vec<u8>,
     secrets: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -41,6 +42,7 @@ impl Disk {
         Self {
             file: fs::read(folder.join("par.db")).expect("readable"),
             log: fs::read(folder.join("par.db-wal")).unwrap_or_default(),
+            key: fs::read(folder.join("secret.key")).expect("readable"),
             secrets: secrets.collect(),
         }
     }
@@ -51,15 +53,19 @@ impl Disk {
         fs::create_dir(folder.path().join("secrets")).expect("created");
         fs::write(folder.path().join("par.db"), &self.file).expect("written");
         fs::write(folder.path().join("par.db-wal"), &self.log).expect("written");
+        write_private(&folder.path().join("secret.key"), &self.key);
         for (name, bytes) in &self.secrets {
-            let mut options = fs::OpenOptions::new();
-            let options = options.write(true).create_new(true).mode(0o600);
-            let path = folder.path().join("secrets").join(name);
-            let mut file = options.open(path).expect("created");
-            file.write_all(bytes).expect("written");
+            write_private(&folder.path().join("secrets").join(name), bytes);
         }
         Model::of(&open(folder.path()))
     }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) {
+    let mut options = fs::OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(path).expect("created");
+    file.write_all(bytes).expect("written");
 }
 
 /// A run of commits, and the disk after each.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Who may know whom. The rest may not.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("par-model", &[]),
     ("par-telemetry", &[]),
     ("par-protocol", &["par-model"]),
@@ -14,11 +14,13 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("par-store", &["par-model"]),
     ("par-sandbox", &["par-model"]),
     ("par-door", &["par-model"]),
+    ("par-egress", &["par-model"]),
     ("par-gateway", &["par-door", "par-model", "par-telemetry"]),
     (
         "par-worker",
         &[
             "par-door",
+            "par-egress",
             "par-model",
             "par-package",
             "par-protocol",

@@ -22,6 +22,7 @@ use super::door::Door;
 use super::ui::Ui;
 use super::{answer, asgi, call, sessions, websocket};
 use crate::admission::Admission;
+use crate::egress::Outlet;
 use crate::figures::{Figures, Now, Tallied};
 use crate::grpc::{Outward, Own, Standard};
 use crate::idle::Idle;
@@ -56,6 +57,7 @@ pub(crate) struct Front {
     serving: RefCell<Option<Rc<Serving>>>,
     /// There once it is known whether the agent wants the execution backend, and with what.
     sessions: RefCell<Option<Rc<Sessions>>>,
+    outlet: RefCell<Option<Rc<Outlet>>>,
 }
 
 impl Front {
@@ -78,6 +80,7 @@ impl Front {
             figures: Figures::default(),
             serving: RefCell::default(),
             sessions: RefCell::default(),
+            outlet: RefCell::default(),
         })
     }
 
@@ -91,6 +94,11 @@ impl Front {
     pub(crate) async fn withdraw(&self) {
         self.serving.replace(None);
         self.report(&[]).await;
+    }
+
+    /// What goes through it is on the page of figures.
+    pub(crate) fn has_outlet(&self, outlet: Rc<Outlet>) {
+        self.outlet.replace(Some(outlet));
     }
 
     /// From now on code runs in sessions.
@@ -309,6 +317,7 @@ impl Front {
             in_flight: self.admission.in_flight(),
             waiting: self.admission.waiting(),
             sessions: self.sessions().map(|sessions| sessions.count()),
+            egress: self.outlet.borrow().as_ref().map(|it| it.figures()),
         };
         let page = self.figures.write(format, &now, usage);
         let mut response = answer::json_text(StatusCode::OK, page.into());
