@@ -7,10 +7,12 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 use crate::control::Liveness;
+use crate::egress::{EgressFigures, HeaderTemplate, SecretName};
 use crate::event::Event;
 use crate::isolation::Isolation;
 use crate::limits::{Limit, Priority};
 use crate::log::{Level, Stream};
+use crate::network::{Destination, HostPattern};
 use crate::{ProcessState, RestartMode};
 
 /// `{"detail": …}`, the body of every refusal.
@@ -92,6 +94,10 @@ pub struct SpawnOptions {
     /// A path of the agent's own HTTP application that has to answer 2xx, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub liveness_path: Option<String>,
+    /// Where the agent asks to go, beside what its manifest asks for. It may when the operator grants it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub network: Vec<Destination>,
 }
 
 impl SpawnOptions {
@@ -157,6 +163,10 @@ pub struct DeployOptions {
     /// The new release starts beside the running one and gets this share of the calls, until it is promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_percent: Option<f64>,
+    /// Where the agent may go from now on, in the word of the operator who deploys it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub grant_network: Vec<Destination>,
     #[serde(flatten)]
     pub options: SpawnOptions,
 }
@@ -245,6 +255,9 @@ pub struct ProcessStatus {
     pub restart_in: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// What went through its proxy, since this supervisor began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressFigures>,
     /// What it may have, and what of that holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
@@ -342,6 +355,71 @@ pub struct ReleaseInfo {
     pub secrets: Vec<String>,
     #[schema(value_type = Object)]
     pub options: SpawnOptions,
+}
+
+/// `GET /supervisor/agents/{id}/network`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Network {
+    pub agent_id: String,
+    pub granted: Vec<Granted>,
+    /// What its current release asks for and may not have.
+    pub not_granted: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Granted {
+    pub destination: String,
+    /// RFC 3339
+    pub granted_at: String,
+}
+
+/// `POST /supervisor/agents/{id}/network/grant` and `…/revoke`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Destinations {
+    #[schema(value_type = Vec<String>)]
+    pub destinations: Vec<Destination>,
+}
+
+/// `POST /supervisor/agents/{id}/secrets`. Has no `Debug`.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct NewSecret {
+    #[schema(value_type = String)]
+    pub name: SecretName,
+    pub value: String,
+    /// To whom the proxy sends it.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<HostPattern>,
+    /// Such as `Authorization: Bearer {}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub header: Option<HeaderTemplate>,
+    /// The value itself is in the agent's environment, and not with the proxy.
+    #[serde(default)]
+    pub as_env: bool,
+}
+
+/// A secret without its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretInfo {
+    pub name: String,
+    pub hosts: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    pub as_env: bool,
+    /// RFC 3339
+    pub set_at: String,
+}
+
+/// `GET /supervisor/agents/{id}/secrets`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretList {
+    pub agent_id: String,
+    pub secrets: Vec<SecretInfo>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// `POST /supervisor/agents/{id}/scale`

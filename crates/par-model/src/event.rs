@@ -40,6 +40,10 @@ pub enum EventKind {
     RolledBack,
     Scaled,
     Removed,
+    NetworkGranted,
+    NetworkRevoked,
+    SecretSet,
+    SecretRemoved,
     // The supervisor.
     SupervisorStarted,
     SupervisorEnded,
@@ -52,7 +56,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::Starting,
         Self::Ready,
         Self::Draining,
@@ -77,6 +81,10 @@ impl EventKind {
         Self::RolledBack,
         Self::Scaled,
         Self::Removed,
+        Self::NetworkGranted,
+        Self::NetworkRevoked,
+        Self::SecretSet,
+        Self::SecretRemoved,
         Self::SupervisorStarted,
         Self::SupervisorEnded,
         Self::WebhookGaveUp,
@@ -110,6 +118,10 @@ impl EventKind {
             Self::RolledBack => "rolled_back",
             Self::Scaled => "scaled",
             Self::Removed => "removed",
+            Self::NetworkGranted => "network_granted",
+            Self::NetworkRevoked => "network_revoked",
+            Self::SecretSet => "secret_set",
+            Self::SecretRemoved => "secret_removed",
             Self::SupervisorStarted => "supervisor_started",
             Self::SupervisorEnded => "supervisor_ended",
             Self::WebhookGaveUp => "webhook_gave_up",

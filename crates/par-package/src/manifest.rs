@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use par_model::Version;
+use par_model::egress::MOST_GRANTS;
+use par_model::network::{Destination, InvalidDestination};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -51,6 +53,8 @@ pub struct Manifest {
     pub ui_path: Option<EntryPath>,
     pub ui_base_path: Option<String>,
     pub mcp: Option<Mcp>,
+    /// Where it asks to go.
+    pub network: Vec<Destination>,
     /// Known fields that are kept and shown, not acted on.
     pub shown: BTreeMap<String, Json>,
     /// Everything else, such as unknown keys of `metadata`.
@@ -138,6 +142,7 @@ impl Manifest {
             asgi_app,
             ui_path,
             ui_base_path: raw.ui_base_path.map(|text| text.value),
+            network: network(raw.network, findings),
             shown: raw.shown,
             unknown: raw.unknown,
         })
@@ -229,6 +234,21 @@ fn ui_folder(text: &Written<String>, findings: &mut Findings) -> Option<EntryPat
         return None;
     };
     Some(path)
+}
+
+fn network(raw: Vec<Written<String>>, findings: &mut Findings) -> Vec<Destination> {
+    if let Some(first) = raw.get(MOST_GRANTS) {
+        let message = format!("more than {MOST_GRANTS} destinations");
+        findings.add(first.at, &first.field, message);
+    }
+    let mut asked = vec![];
+    for text in raw {
+        let destination = text.value.parse().map_err(|wrong: InvalidDestination| {
+            format!("`{}`: {wrong}", crate::problem::shown(&text.value))
+        });
+        asked.extend(noted(destination, text.at, &text.field, findings));
+    }
+    asked
 }
 
 fn runtime(raw: Option<RawRuntime>, findings: &mut Findings) -> Runtime {

@@ -1,5 +1,6 @@
 //! `par up`: puts the rooms together, serves, and ends in order, or gives its place to another process.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -24,8 +25,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 use tracing::{error, info, warn};
 
+use crate::allowances::Allowances;
 use crate::api::{Api, Deployments, Figures, Intake, router};
-use crate::config::Settings;
+use crate::config::{GRPC_OFFSET, Settings};
 use crate::driver::Remains;
 use crate::effects::Ground;
 use crate::events::{EventLog, happening};
@@ -203,7 +205,8 @@ impl Serving {
     ) -> Result<Self, StartError> {
         // First: a file that cannot be used ends nothing that runs.
         let renewal = settings.tls.clone().map(Renewal::begin).transpose()?;
-        let store = par_store::Store::open(state.root(), par_store::Bounds::default())?;
+        let bounds = par_store::Bounds::default();
+        let store = par_store::Store::open_with(state.root(), bounds, &settings.secret_key)?;
         let store = Arc::new(store);
         let (events, writer) = EventLog::new(Arc::clone(&store))?;
         let (keeper, writing) = Keeper::new(store);
@@ -218,10 +221,20 @@ impl Serving {
         let (wakes_in, wakes) = mpsc::unbounded_channel();
         let (snapshots_in, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let logs = LogStore::open(&state.logs(), settings.logs);
-        let control = Control::new(messages, snapshots, logs, keeper);
+        let own_ports = own_ports(&settings, public.local_addr()?.port());
+        let allowances = Allowances::new(BTreeMap::new(), own_ports);
+        let (allowances_in, allowances) = watch::channel(Arc::new(allowances));
+        let control = Control::new(messages, snapshots, logs, keeper, allowances);
         let routes = Routes::default();
         let groups = open_groups(&settings, state.root());
-        let ground = ground(&settings, state, announcement, &control, groups);
+        let ground = ground(
+            &settings,
+            state,
+            announcement,
+            &control,
+            groups,
+            allowances_in,
+        );
         let config = settings.door.config(
             settings.host,
             Config {
@@ -396,6 +409,13 @@ async fn lost(driving: &mut Option<JoinHandle<Option<Remains>>>) {
     *driving = None;
 }
 
+/// Where no agent is let, whatever is granted: the supervisor, and all workers.
+fn own_ports(settings: &Settings, public: u16) -> Vec<(u16, u16)> {
+    let (first, last) = settings.agent_ports.clone().into_inner();
+    let grpc = |port: u16| port.saturating_add(GRPC_OFFSET);
+    vec![(public, public), (first, last), (grpc(first), grpc(last))]
+}
+
 fn open_groups(settings: &Settings, state: &Path) -> Arc<Groups> {
     let groups = Groups::open(&group_name(state), settings.limits_by);
     if let Some(why) = groups.why_not() {
@@ -422,6 +442,7 @@ fn ground(
     announcement: &Announcement,
     control: &Control,
     groups: Arc<Groups>,
+    allowances: watch::Sender<Arc<Allowances>>,
 ) -> Ground {
     Ground {
         walls: Walls::new(settings.isolation, state.root(), &state.agents()),
@@ -442,6 +463,8 @@ fn ground(
         logs: Arc::clone(&control.logs),
         events: control.messages.clone(),
         children: std::cell::RefCell::default(),
+        allowances,
+        egress: Arc::clone(&control.egress),
         handed_over: std::cell::Cell::new(false),
     }
 }

@@ -14,9 +14,10 @@ use par_store::Change;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
+use crate::allowances::{Allow, Allowances};
 use crate::catalog::{Catalog, Made};
 use crate::effects::{Effects, Place};
-use crate::events::{EventLog, happening};
+use crate::events::{EventLog, happening, now_ms};
 use crate::keeper::Keeper;
 use crate::message::{Answer, CommandError, Message, Saved, Unsaved};
 use crate::publisher::Publisher;
@@ -145,6 +146,11 @@ impl Driver {
                 beside,
                 answer,
             } => self.deploy(made, release, beside, answer),
+            Message::Allow {
+                agent,
+                allow,
+                answer,
+            } => self.allow(&agent, allow, answer),
             Message::Remade { made, release } => self.catalog.renew(release, made),
             Message::Event(event) => self.handle(event),
             Message::Progress { replica, message } => {
@@ -195,8 +201,31 @@ impl Driver {
         self.command(command)?;
         if let Some(agent) = removed {
             self.wishes.remove(&agent);
+            self.change_allowances(|all| all.forget(&agent));
         }
         Ok(())
+    }
+
+    /// Holds at once; whoever asked is answered when it is kept.
+    fn allow(&mut self, agent: &AgentId, allow: Allow, answer: Answer<()>) {
+        let changes = self.change_allowances(|all| all.apply(agent, allow, now_ms()));
+        let changes = match changes {
+            Ok(changes) => changes,
+            Err(not_allowed) => return reply(answer, Err(not_allowed.into())),
+        };
+        let status = self.fleet.agent(agent);
+        let living = status.iter().flat_map(|status| status.incarnations());
+        living.for_each(|it| self.effects.tell_egress(agent, it.replica));
+        changes.into_iter().for_each(|it| self.wishes.add(it));
+        self.keep(Some(Box::new(|kept| reply(answer, kept))));
+    }
+
+    fn change_allowances<T>(&self, change: impl FnOnce(&mut Allowances) -> T) -> T {
+        let allowances = self.effects.allowances();
+        let mut all = Allowances::clone(&allowances.borrow());
+        let done = change(&mut all);
+        allowances.send_replace(Arc::new(all));
+        done
     }
 
     fn command(&mut self, command: Command) -> Result<(), Refusal> {

@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::adoption::Found;
+use crate::allowances::Allowances;
 use crate::catalog::Made;
+use crate::egress_tally::EgressTally;
 use crate::gone::Gone;
 use crate::incarnation::Incarnation;
 use crate::limits::LimitDefaults;
@@ -47,6 +49,9 @@ pub(crate) struct Ground {
     pub(crate) events: mpsc::Sender<Message>,
     /// Process ids of children of ours that live and are no strays: workers, and who comes after us.
     pub(crate) children: RefCell<Vec<u32>>,
+    /// Where agents may go.
+    pub(crate) allowances: watch::Sender<Arc<Allowances>>,
+    pub(crate) egress: Arc<EgressTally>,
     /// The workers are another supervisor's from now on: nothing of them is touched.
     pub(crate) handed_over: Cell<bool>,
 }
@@ -105,6 +110,16 @@ impl Effects {
         self.order(replica, Order::Keep);
     }
 
+    /// Tells a worker where its agent may go now.
+    pub(crate) fn tell_egress(&self, agent: &AgentId, replica: ReplicaId) {
+        let egress = self.ground.allowances.borrow().egress(agent);
+        self.order(replica, Order::Egress(Arc::new(egress)));
+    }
+
+    pub(crate) fn allowances(&self) -> &watch::Sender<Arc<Allowances>> {
+        &self.ground.allowances
+    }
+
     pub(crate) fn freeze(&self, replica: ReplicaId) {
         self.order(replica, Order::Freeze);
     }
@@ -141,6 +156,7 @@ impl Effects {
             Ok(gone) => self.delete(gone),
             Err(error) => warn!(%agent, %error, "failed to remove the folder of an agent"),
         }
+        self.ground.egress.forget(agent);
         // Nobody waits until the files are gone: nothing is written to them any more.
         drop(self.ground.logs.clear(Some(agent)));
     }

@@ -115,6 +115,7 @@ impl Incarnation {
         if self.ground.handed_over.get() {
             return;
         }
+        self.ground.egress.over(self.place.replica);
         info!(agent = %self.made.agent, replica = %self.place.replica, %cause, "worker ended");
         self.tell(Event::Exited(self.place.replica, cause)).await;
     }
@@ -320,6 +321,9 @@ impl Incarnation {
                     format!("{lines} lines were dropped: they came faster than they can be kept");
                 self.log(line_of_ours(Level::Warning, message));
             }
+            Report::Egress { figures } => {
+                self.ground.egress.hear(&self.made.agent, replica, figures);
+            }
             Report::Pong | Report::Resumed(_) | Report::Ending { .. } => {}
         }
     }
@@ -342,12 +346,16 @@ impl Incarnation {
     fn spec(&self, secret: &Secret, isolation: IsolationSpec) -> WorkerSpec {
         let (ground, made) = (&self.ground, &self.made);
         let replica = self.place.replica;
+        let allowances = Arc::clone(&ground.allowances.borrow());
+        let mut env = made.variables();
+        env.extend(allowances.variables(&made.agent));
         WorkerSpec {
             agent: made.agent.clone(),
             replica,
             package_id: made.package_id.clone(),
             package: made.package.clone(),
-            env: made.variables(),
+            env,
+            egress: allowances.egress(&made.agent),
             host: ground.host,
             port: self.place.port,
             grpc_port: self.place.grpc_port,

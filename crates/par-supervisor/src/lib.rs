@@ -8,6 +8,7 @@
 //! ```
 
 mod adoption;
+mod allowances;
 mod api;
 mod bounds;
 mod catalog;
@@ -15,6 +16,7 @@ mod config;
 mod daemon;
 mod driver;
 mod effects;
+mod egress_tally;
 mod events;
 mod gone;
 mod handover;

@@ -10,7 +10,9 @@ use par_store::Change;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::allowances::{Allow, Allowances, NotAllowed};
 use crate::catalog::Made;
+use crate::egress_tally::EgressTally;
 use crate::keeper::Keeper;
 use crate::limits::ToldLimits;
 use crate::logs::LogStore;
@@ -39,6 +41,12 @@ pub(crate) enum Message {
     Remade {
         made: Arc<Made>,
         release: Release,
+    },
+    /// Where an agent may go is to change, or its secrets are.
+    Allow {
+        agent: AgentId,
+        allow: Allow,
+        answer: Answer<()>,
     },
     /// Something that happened.
     Event(Event),
@@ -99,6 +107,8 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
 pub(crate) enum CommandError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// Nothing has changed.
     #[error("nothing was done, because it cannot be kept: {0}")]
     NotKept(String),
@@ -114,6 +124,8 @@ pub(crate) struct Control {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) keeper: Keeper,
+    pub(crate) allowances: watch::Receiver<Arc<Allowances>>,
+    pub(crate) egress: Arc<EgressTally>,
     /// Another process has our place: whoever follows something here goes there.
     pub(crate) elsewhere: CancellationToken,
 }
@@ -124,12 +136,15 @@ impl Control {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         logs: Arc<LogStore>,
         keeper: Keeper,
+        allowances: watch::Receiver<Arc<Allowances>>,
     ) -> Self {
         Self {
             messages,
             snapshots,
             logs,
             keeper,
+            allowances,
+            egress: Arc::default(),
             elsewhere: CancellationToken::new(),
         }
     }
@@ -138,6 +153,17 @@ impl Control {
         let (answer, answered) = oneshot::channel();
         self.ask(Message::Command { command, answer }, answered)
             .await
+    }
+
+    /// Changes where an agent may go, or its secrets. Holds at once; when this ends, it is kept.
+    pub(crate) async fn allow(&self, agent: AgentId, allow: Allow) -> Result<(), CommandError> {
+        let (answer, answered) = oneshot::channel();
+        let allow = Message::Allow {
+            agent,
+            allow,
+            answer,
+        };
+        self.ask(allow, answered).await
     }
 
     pub(crate) async fn deploy(&self, made: Made, beside: Beside) -> Result<Release, CommandError> {

@@ -2,9 +2,11 @@
 //! that could be full, and a kill is heard while a worker does not read.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use par_model::control::Command;
+use par_model::egress::Egress;
 use par_sandbox::Target;
 use rustix::process::Signal;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -14,7 +16,8 @@ use tokio::time::{Instant, interval_at};
 /// Between two questions whether a worker is there.
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Has no `Debug`: it may hold secrets.
+#[derive(Clone, Default)]
 pub(crate) struct Orders {
     /// It is known to whoever comes after us.
     keep: bool,
@@ -22,14 +25,17 @@ pub(crate) struct Orders {
     freezes: u64,
     drain: Option<Duration>,
     kill: bool,
+    /// Where its agent may go from now on.
+    egress: Option<Arc<Egress>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Has no `Debug`: it may hold secrets.
 pub(crate) enum Order {
     Keep,
     Freeze,
     Drain(Duration),
     Kill,
+    Egress(Arc<Egress>),
 }
 
 pub(crate) type Given = watch::Receiver<Orders>;
@@ -45,6 +51,7 @@ impl Orders {
             Order::Freeze => self.freezes += 1,
             Order::Drain(within) => self.drain = Some(within),
             Order::Kill => self.kill = true,
+            Order::Egress(egress) => self.egress = Some(egress),
         }
     }
 
@@ -54,7 +61,15 @@ impl Orders {
         let freeze = (self.freezes != before.freezes).then_some(Command::Freeze);
         let drain = self.drain.filter(|_| self.drain != before.drain);
         let drain = drain.map(|within| Command::Drain { within });
-        keep.into_iter().chain(freeze).chain(drain)
+        let told = |egress: &&Arc<Egress>| {
+            let before = before.egress.as_ref();
+            before.is_some_and(|before| Arc::ptr_eq(before, egress))
+        };
+        let egress = self.egress.as_ref().filter(|egress| !told(egress));
+        let egress = egress.map(|egress| Command::Egress {
+            egress: Box::new(Egress::clone(egress)),
+        });
+        keep.into_iter().chain(egress).chain(freeze).chain(drain)
     }
 }
 
@@ -67,7 +82,7 @@ pub(crate) async fn tell(
     let mut told = Orders::default();
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     loop {
-        let now = *orders.borrow_and_update();
+        let now = orders.borrow_and_update().clone();
         for command in now.since(&told) {
             write_line(write, &command).await?;
         }

@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use par_lifecycle::{Action, Fleet, Release, Restored};
 use par_model::AgentId;
-use par_store::{Change, KeptAgent, Outcome, Store, StoreError};
+use par_store::{Change, KeptAgent, KeptAllowance, Outcome, Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::adoption::{self, Found};
+use crate::allowances::Allowances;
 use crate::catalog::{Catalog, Made};
 use crate::driver::{Driver, Remains};
 use crate::effects::{Effects, Ground, Place};
@@ -37,7 +38,7 @@ pub(crate) async fn restore(
     events: Arc<EventLog>,
     messages: mpsc::Sender<Message>,
     remains: Remains,
-    (agents, kept_workers): Left,
+    (agents, kept_workers, kept_allowances): Left,
 ) -> Driver {
     let workers = kept_workers
         .iter()
@@ -53,6 +54,14 @@ pub(crate) async fn restore(
     }
     let kept_groups: Vec<u64> = found.iter().map(|it| it.kept.replica.0).collect();
     ground.groups.sweep(&kept_groups).await;
+    for (agent, kept) in &kept_allowances {
+        for name in &kept.damaged {
+            error!(%agent, name, "a secret is not as it was sealed: set it again");
+        }
+    }
+    let own_ports = ground.allowances.borrow().own_ports();
+    let allowances = Allowances::new(kept_allowances, own_ports);
+    ground.allowances.send_replace(Arc::new(allowances));
     let mut wishes = Wishes::default();
     wishes.begin_with(
         agents
@@ -85,10 +94,14 @@ pub(crate) async fn restore(
 }
 
 /// What an earlier supervisor wanted, and which workers it had.
-type Left = (Vec<KeptAgent>, Vec<par_store::Incarnation>);
+type Left = (
+    Vec<KeptAgent>,
+    Vec<par_store::Incarnation>,
+    BTreeMap<AgentId, KeptAllowance>,
+);
 
 pub(crate) async fn read(store: Arc<Store>) -> Result<Left, StoreError> {
-    let read = move || Ok((store.agents()?, store.incarnations()?));
+    let read = move || Ok((store.agents()?, store.incarnations()?, store.allowances()?));
     match tokio::task::spawn_blocking(read).await {
         Ok(read) => read,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
@@ -161,8 +174,14 @@ impl Driver {
                 grpc_port: found.kept.grpc_port,
                 restarts: found.resumed.restarts,
             };
+            let understands = found.resumed.egress;
+            let agent = agent.clone();
             self.effects.adopt(place, made, found);
             self.effects.keep(replica);
+            // It may have changed since the worker was told last.
+            if understands {
+                self.effects.tell_egress(&agent, replica);
+            }
             self.resume(replica, quiet, any);
         }
     }

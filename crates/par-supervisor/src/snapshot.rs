@@ -175,6 +175,7 @@ impl Known {
                 .min()
                 .map(|at| seconds(now, at)),
             resources: None,
+            egress: None,
             limits: self.limits().limits.clone(),
             isolation: self.isolation(),
             release: replica.release.0,

@@ -41,6 +41,7 @@ pub(crate) struct RawManifest {
     pub(crate) ui_path: Text,
     pub(crate) ui_base_path: Text,
     pub(crate) mcp: Option<RawMcp>,
+    pub(crate) network: Vec<Written<String>>,
     pub(crate) shown: BTreeMap<String, Json>,
     pub(crate) unknown: BTreeMap<String, Json>,
 }
@@ -103,6 +104,7 @@ impl RawManifest {
         self.capabilities = fields.texts("capabilities", findings);
         self.environment = fields.text_map("environment", findings);
         self.dependencies = fields.texts("dependencies", findings);
+        self.network = fields.texts("network", findings);
     }
 
     fn read_metadata(&mut self, fields: &mut Fields, findings: &mut Findings) {

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use par_lifecycle::Refusal;
 use par_model::api::detail;
 
+use crate::allowances::NotAllowed;
 use crate::message::CommandError;
 
 #[derive(Clone, Debug)]
@@ -66,6 +67,13 @@ impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Refused(refusal) => refusal.into(),
+            CommandError::NotAllowed(reason) => {
+                let status = match &reason {
+                    NotAllowed::NotGranted(_) | NotAllowed::NoSecret(_) => StatusCode::NOT_FOUND,
+                    _ => StatusCode::UNPROCESSABLE_ENTITY,
+                };
+                Self::new(status, reason.to_string())
+            }
             CommandError::NotKept(_) | CommandError::OnlyNow(_) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string())
             }

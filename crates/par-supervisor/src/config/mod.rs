@@ -19,6 +19,7 @@ use std::time::Duration;
 use par_model::SessionLimits;
 use par_model::control::CallLimits;
 use par_model::limits::LimitsBy;
+use par_store::KeySource;
 
 use crate::events::webhooks::Webhook;
 use crate::logs::LogSettings;
@@ -40,6 +41,10 @@ pub struct Given {
     /// Such as `8001-8999`.
     pub agent_ports: Option<String>,
     pub python: Option<PathBuf>,
+    /// The key of the secrets; else the service manager's credential `par-secret-key`, else one in the state folder.
+    pub secret_key_file: Option<PathBuf>,
+    /// The folder of the service manager's credentials.
+    pub credentials: Option<PathBuf>,
     /// Seconds.
     pub start_timeout: Option<f64>,
     /// Seconds; 0: workers end with their supervisor.
@@ -61,6 +66,8 @@ pub struct Settings {
     pub host: IpAddr,
     pub port: u16,
     pub state: PathBuf,
+    /// Where the key of the secrets is.
+    pub secret_key: KeySource,
     pub agent_ports: RangeInclusive<u16>,
     pub python: Option<PathBuf>,
     pub start_timeout: Duration,
@@ -167,6 +174,7 @@ impl Settings {
             host: checked(host, parse_host, &mut mistakes)
                 .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: given.port.or(file.port).unwrap_or(8000),
+            secret_key: key_source(given.secret_key_file, given.credentials),
             state: given.state.or(file.state).unwrap_or_else(usual_state),
             agent_ports: checked(ports, |ports| parse_ports(&ports), &mut mistakes)
                 .unwrap_or(8001..=8999),
@@ -203,6 +211,18 @@ impl Settings {
             mistakes.sort_by_key(Mistake::position);
             Err(Mistakes(mistakes))
         }
+    }
+}
+
+/// As a service manager calls it.
+const CREDENTIAL: &str = "par-secret-key";
+
+fn key_source(file: Option<PathBuf>, credentials: Option<PathBuf>) -> KeySource {
+    let credential = credentials.map(|folder| folder.join(CREDENTIAL));
+    match (file, credential.filter(|it| it.exists())) {
+        (Some(file), _) => KeySource::File(file),
+        (None, Some(credential)) => KeySource::Credential(credential),
+        (None, None) => KeySource::StateFolder,
     }
 }
 
