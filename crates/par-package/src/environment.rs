@@ -183,7 +183,7 @@ impl<'a> Layers<'a> {
 }
 
 /// Names that neither a package nor its deployer may set: the runtime's own, and those that change what runs.
-fn is_reserved(name: &str) -> bool {
+pub fn is_reserved(name: &str) -> bool {
     const PREFIXES: [&str; 3] = ["PAR_", "LD_", "PYTHON"];
     name == "A2A_PORT" || name == "PATH" || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

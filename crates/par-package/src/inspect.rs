@@ -4,6 +4,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use par_model::PackageDigest;
+use par_model::network::Destination;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -30,6 +31,8 @@ pub struct Inspection {
     pub entrypoint: Option<EntryPoint>,
     pub surfaces: Surfaces,
     pub exports: Vec<Export>,
+    /// Where it asks to go.
+    pub network: Vec<Destination>,
     /// In normal form.
     pub requirements: Vec<String>,
     /// Names alone: values may be secrets.
@@ -107,6 +110,7 @@ impl Inspection {
             entrypoint: None,
             surfaces: Surfaces::default(),
             exports: vec![],
+            network: vec![],
             requirements: vec![],
             environment: vec![],
             manifest: None,
@@ -183,6 +187,7 @@ impl Inspection {
         self.add_variables(manifest.environment.names(), MANIFEST);
         self.entrypoint = manifest.entrypoint;
         self.exports = manifest.exports;
+        self.network = manifest.network;
     }
 
     fn add_variables<'a>(&mut self, names: impl Iterator<Item = &'a str>, from: &'static str) {

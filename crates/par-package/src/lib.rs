@@ -34,7 +34,7 @@ mod yaml;
 pub use archive::{Archive, ArchiveError, Entry, Kind};
 pub use dotenv::Dotenv;
 pub use entry_path::{EntryPath, InvalidPath};
-pub use environment::{Variables, agent_environment};
+pub use environment::{Variables, agent_environment, is_reserved};
 pub use error::PackageError;
 pub use inspect::{Inspection, Layout, Surfaces, Variable, inspect};
 pub use install::{

@@ -5,7 +5,7 @@ use par_model::AgentId;
 use par_package::Package;
 use tracing::{info, warn};
 
-use crate::api::{Intake, Outcome, outcome_of};
+use crate::api::{Intake, Outcome, ask, outcome_of};
 use crate::catalog::Made;
 use crate::config::FileAgent;
 use crate::message::{CommandError, Control};
@@ -18,7 +18,7 @@ pub(crate) async fn start_all(agents: Vec<FileAgent>, control: Control, intake: 
     futures_util::future::join_all(starts).await;
 }
 
-async fn start(listed: FileAgent, control: Control, intake: Intake) {
+async fn start(mut listed: FileAgent, control: Control, intake: Intake) {
     let shown = listed.package.display().to_string();
     let package = match intake.admit_in_the_background(listed.package.clone()).await {
         Ok(package) => package,
@@ -34,6 +34,7 @@ async fn start(listed: FileAgent, control: Control, intake: Intake) {
         Ok(agent) => agent,
         Err(error) => return warn!(package = shown, %error, "a listed agent was not started"),
     };
+    ask(&mut listed.options, &package.manifest);
     if is_there(&control, &agent, &listed, &package) {
         return info!(%agent, "listed agent is there, as it was left");
     }

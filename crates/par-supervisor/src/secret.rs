@@ -19,6 +19,14 @@ pub(crate) fn mark(secret: &Secret) -> String {
     format!("PAR_INCARNATION={}", hex(&digest[..12]))
 }
 
+/// What an agent has in the place of a secret. It opens nothing by itself; that nobody can guess it keeps one agent's from being
+/// taken for another's.
+pub(crate) fn placeholder(name: &str) -> io::Result<String> {
+    let mut bytes = [0; 12];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("par-secret-{name}-{}", hex(&bytes)))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

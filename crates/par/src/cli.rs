@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::client::{Client, Origin, Trust};
 use crate::command::{
     Context, build, call, completions, deploy, doctor, events, exec, init, inspect, lifecycle,
-    logs, ps, releases, run, up, upgrade,
+    logs, network, ps, releases, run, secret, up, upgrade,
 };
 use crate::terminal::Terminal;
 use crate::{demo, exit};
@@ -104,6 +104,10 @@ enum Command {
     Promote(releases::Promote),
     /// Say how many processes serve an agent side by side
     Scale(releases::Scale),
+    /// Say where an agent may go
+    Network(network::Network),
+    /// Give an agent secrets that it need not have itself
+    Secret(secret::Secret),
     /// Put this binary in the place of the running supervisor; calls and agents go on
     Upgrade(upgrade::Upgrade),
     /// Show what is in a package, and what is wrong with it
@@ -154,6 +158,8 @@ impl Cli {
             Command::Rollback(rollback) => wait_for(rollback.run(&context)),
             Command::Promote(promote) => wait_for(promote.run(&context)),
             Command::Scale(scale) => wait_for(scale.run(&context)),
+            Command::Network(network) => wait_for(network.run(&context)),
+            Command::Secret(secret) => wait_for(secret.run(&context)),
             Command::Upgrade(upgrade) => wait_for(upgrade.run(&context)),
             Command::Doctor(doctor) => wait_for(doctor.run(&context)),
         }

@@ -24,6 +24,7 @@ use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
 use super::intake::IntakeError;
+use super::network;
 use super::outcome::{Outcome, outcome_of};
 use super::refusal::ApiError;
 use super::spawn::{check_env, check_options, check_package_id, refused};
@@ -66,8 +67,13 @@ pub(super) async fn deploy(
     let (options, package) = receive(&api, form(upload)?).await?;
     let canary_percent = options.canary_percent;
     let beside = beside(canary_percent)?;
+    let mut options = options;
+    let grants = std::mem::take(&mut options.grant_network);
+    network::ask(&mut options.options, &package.manifest);
     let made = made_of(options, &package)?;
+    network::granted(&api, &made.agent, grants).await?;
     let mut warnings = package.warnings;
+    warnings.extend(network::warnings(&api, &made.agent, &made.options));
     warnings.extend(made.warnings(api.groups.why_not()));
     let checked = DeployEvent::Checked {
         package_id: made.package_id.clone(),

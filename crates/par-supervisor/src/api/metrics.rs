@@ -9,8 +9,9 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use par_gateway::Routes;
 use par_model::AgentId;
+use par_model::egress::EgressFigures;
 use par_sandbox::Usage;
-use par_telemetry::metrics::{Figure, Format, Kind, Page, write_process};
+use par_telemetry::metrics::{Egress, Figure, Format, Kind, Page, write_egress, write_process};
 use tokio::sync::Mutex;
 
 use super::Shared;
@@ -44,13 +45,20 @@ pub(super) async fn metrics(State(api): Shared, headers: HeaderMap) -> Result<Re
     let _turn = api.figures.turn.lock().await;
     let snapshot = api.control.snapshot();
     let routes = api.figures.routes.clone();
-    let page = tokio::task::spawn_blocking(move || write(format, &snapshot, &routes)).await;
+    let egress = api.control.egress.all();
+    let page =
+        tokio::task::spawn_blocking(move || write(format, &snapshot, &routes, &egress)).await;
     let page = page.map_err(|error| ApiError::internal(&error))?;
     let kind = HeaderValue::from_static(format.content_type());
     Ok(([(CONTENT_TYPE, kind)], page).into_response())
 }
 
-fn write(format: Format, snapshot: &Snapshot, routes: &Routes) -> String {
+fn write(
+    format: Format,
+    snapshot: &Snapshot,
+    routes: &Routes,
+    egress: &BTreeMap<AgentId, EgressFigures>,
+) -> String {
     let mut page = Page::new(format);
     let help = "What runs.";
     page.family(Kind::Info, "par_build", help)
@@ -58,6 +66,14 @@ fn write(format: Format, snapshot: &Snapshot, routes: &Routes) -> String {
     write_agents(&mut page, snapshot);
     routes.write_figures(&mut page);
     write_usage(&mut page, &usage_of(snapshot));
+    let egress = egress.iter().map(|(agent, figures)| Egress {
+        agent: Some(agent.as_str()),
+        connections: figures.connections,
+        sent_bytes: figures.sent_bytes,
+        received_bytes: figures.received_bytes,
+        refused: &figures.refused,
+    });
+    write_egress(&mut page, &egress.collect::<Vec<_>>());
     write_process(&mut page);
     page.finish()
 }

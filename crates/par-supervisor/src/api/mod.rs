@@ -7,9 +7,11 @@ mod intake;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod network;
 mod outcome;
 mod refusal;
 mod releases;
+mod secrets;
 mod spawn;
 mod status;
 mod stock;
@@ -28,6 +30,7 @@ use utoipa_axum::routes;
 
 pub(crate) use intake::Intake;
 pub(crate) use metrics::Figures;
+pub(crate) use network::ask;
 pub(crate) use outcome::{Outcome, outcome_of};
 use par_model::api::TlsStatus;
 use refusal::ApiError;
@@ -79,6 +82,11 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(releases::rollback))
         .routes(routes!(releases::promote))
         .routes(routes!(releases::scale))
+        .routes(routes!(network::read))
+        .routes(routes!(network::grant))
+        .routes(routes!(network::revoke))
+        .routes(routes!(secrets::list, secrets::set))
+        .routes(routes!(secrets::remove))
         .routes(routes!(upgrade::upgrade))
         .merge(
             OpenApiRouter::new()

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::intake::IntakeError;
+use super::network;
 use super::outcome::port_of;
 use super::refusal::ApiError;
 use super::{Api, Shared};
@@ -65,7 +66,7 @@ pub(super) async fn made_from(
         return Err(ApiError::wrong_field("the body is not a JSON object"));
     }
     let fields: Fields = field_by_field(body)?;
-    let options: SpawnOptions = field_by_field(body)?;
+    let mut options: SpawnOptions = field_by_field(body)?;
     check_options(&options)?;
     check_env("env_vars", &fields.env_vars)?;
     check_package_id(&fields.package_id)?;
@@ -87,6 +88,7 @@ pub(super) async fn made_from(
         .admit_in_the_background(Path::new(&fields.package_path).to_owned())
         .await
         .map_err(refused)?;
+    network::ask(&mut options, &package.manifest);
     Ok(Made {
         agent: named,
         package_id: if fields.package_id.is_empty() {
@@ -157,7 +159,9 @@ pub(super) fn refused(error: IntakeError) -> ApiError {
 
 /// Starts a release.
 pub(super) async fn start(api: &Api, made: Made, beside: Beside) -> Result<Spawned, ApiError> {
-    let (agent, warnings) = (made.agent.clone(), made.warnings(api.groups.why_not()));
+    let agent = made.agent.clone();
+    let mut warnings = made.warnings(api.groups.why_not());
+    warnings.extend(network::warnings(api, &agent, &made.options));
     let release = api.control.deploy(made, beside).await?;
     started(api, agent, release, warnings).await
 }

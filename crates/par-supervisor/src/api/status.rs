@@ -4,6 +4,7 @@
     reason = "the macro that describes parameters writes them"
 )]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -16,6 +17,7 @@ use utoipa::IntoParams;
 
 use super::Shared;
 use super::refusal::ApiError;
+use crate::egress_tally::EgressTally;
 use crate::snapshot::Snapshot;
 
 const LONGEST_WAIT: f64 = 300.0;
@@ -52,17 +54,19 @@ pub(super) async fn status(
             .is_ok();
     }
     let snapshot = api.control.snapshot();
+    let egress = Arc::clone(&api.control.egress);
     let tls = api.tls.as_ref().map(|tls| tls.borrow().clone());
-    let body = tokio::task::spawn_blocking(move || describe(&snapshot, tls)).await;
+    let body = tokio::task::spawn_blocking(move || describe(&snapshot, tls, &egress)).await;
     body.map(Json).map_err(|error| ApiError::internal(&error))
 }
 
-fn describe(snapshot: &Snapshot, tls: Option<TlsStatus>) -> SupervisorStatus {
+fn describe(snapshot: &Snapshot, tls: Option<TlsStatus>, egress: &EgressTally) -> SupervisorStatus {
     let now = Instant::now();
     let table = par_sandbox::process_table();
     let give_up = now + LONGEST_COUNT;
     let processes = snapshot.agents.iter().map(|(agent, known)| {
         let mut status = known.to_api(agent, now);
+        status.egress = egress.of(agent);
         status.resources = status.pid.and_then(|pid| resources(&table, pid));
         if let Some(resources) = &mut status.resources {
             let memory = &mut resources.memory;

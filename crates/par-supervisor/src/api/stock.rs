@@ -202,6 +202,8 @@ fn made_of(agent: AgentId, env: BTreeMap<String, String>, package: Package) -> M
         .into_iter()
         .filter(|(name, value)| own.get(name.as_str()) != Some(&value.as_str()))
         .collect();
+    let mut options = par_model::api::SpawnOptions::default();
+    super::network::ask(&mut options, &package.manifest);
     Made {
         agent,
         package_id: package.label(),
@@ -209,7 +211,7 @@ fn made_of(agent: AgentId, env: BTreeMap<String, String>, package: Package) -> M
         package: package.root,
         env: given,
         secrets: Default::default(),
-        options: Default::default(),
+        options,
         note: None,
         unusable: None,
     }

@@ -6,10 +6,12 @@ use clap::{Args, ValueEnum};
 use http::Method;
 use par_model::api::{DeployEvent, DeployOptions, Deployed, SpawnOptions};
 use par_model::limits::Priority;
+use par_model::network::Destination;
 use par_model::{AgentId, RestartMode};
 use tokio::fs::File;
 
 use super::Context;
+use super::asking;
 use super::environment::{self, Variable};
 use super::fleet::{self, Offers, Way};
 use super::packing::Package;
@@ -85,6 +87,14 @@ pub(crate) struct Deploy {
     /// A path of the agent's own that has to answer 2xx, too
     #[arg(long, value_name = "PATH")]
     liveness_path: Option<String>,
+    /// Somewhere that the agent asks to go, beside what its agent.yaml asks for
+    #[arg(long, value_name = "DESTINATION")]
+    network: Vec<Destination>,
+
+    /// Let the agent go there: HOST:PORT, *.DOMAIN:PORT, ADDRESS:PORT or https://HOST; may be given several times
+    #[arg(long, value_name = "DESTINATION")]
+    grant_network: Vec<Destination>,
+
     #[command(flatten)]
     limits: LimitFlags,
 
@@ -201,7 +211,8 @@ impl Deploy {
             Until::Answering
         };
         let package = Package::of(&self.source, context.terminal).await?;
-        let options = self.options()?;
+        let mut options = self.options()?;
+        asking::ask(context, &package, &mut options).await?;
         match deploy(context, &package, &options, until).await? {
             Outcome::Accepted { package_id } => accepted(context, &package_id),
             Outcome::Answering(deployed) => answering(context, &deployed).await,
@@ -227,6 +238,7 @@ impl Deploy {
             env_vars,
             secrets,
             canary_percent: self.canary,
+            grant_network: self.grant_network,
             options: SpawnOptions {
                 replicas: self.replicas,
                 idle_timeout_seconds: self.idle_timeout,
@@ -235,6 +247,7 @@ impl Deploy {
                 liveness_interval_seconds: self.liveness_interval,
                 liveness_deadline_seconds: self.liveness_deadline,
                 liveness_path: self.liveness_path,
+                network: self.network,
                 memory_limit_mb: self.limits.memory,
                 cpu_limit: self.limits.cpu,
                 pids_limit: self.limits.pids,

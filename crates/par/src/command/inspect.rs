@@ -81,6 +81,8 @@ fn told(inspection: &Inspection, screen: Screen) -> String {
     }
     let exports: Vec<String> = inspection.exports.iter().map(export).collect();
     facts.add("exports", Style::Plain, &exports.join(", "));
+    let network: Vec<String> = inspection.network.iter().map(ToString::to_string).collect();
+    facts.add("network", Style::Plain, &network.join(", "));
     facts.add("surfaces", Style::Plain, &surfaces(inspection));
     facts.add("needs", Style::Plain, &inspection.requirements.join(", "));
     let variables = inspection.environment.iter();

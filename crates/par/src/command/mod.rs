@@ -1,5 +1,6 @@
 //! The commands, one a file: its arguments, then what it does.
 
+mod asking;
 pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod completions;
@@ -14,10 +15,12 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod lifecycle;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod packing;
 pub(crate) mod ps;
 pub(crate) mod releases;
 pub(crate) mod run;
+pub(crate) mod secret;
 pub(crate) mod up;
 pub(crate) mod upgrade;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use par_model::control::{EndCause, Report};
 use par_model::log::LogLine;
+use par_model::network::Destination;
 use par_supervisor::Given;
 use par_worker::{Alone, AloneError};
 
@@ -50,6 +51,10 @@ pub(crate) struct Run {
     /// What keeps the agent apart: auto, full, userns, restricted or unsafe [default: auto, the strongest that holds here]
     #[arg(long, env = "PAR_ISOLATION", value_name = "PROFILE")]
     isolation: Option<String>,
+
+    /// Where the agent may go: HOST:PORT, *.DOMAIN:PORT, ADDRESS:PORT or https://HOST; may be given several times
+    #[arg(long, value_name = "DESTINATION")]
+    grant_network: Vec<Destination>,
 }
 
 impl Run {
@@ -84,6 +89,7 @@ impl Run {
             })?,
             state: settings.state,
             python: settings.python,
+            network: self.grant_network,
             supervisor_url: context.client.origin().to_string(),
         };
         let on_report = move |report| tell(terminal, &url, report);

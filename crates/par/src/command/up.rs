@@ -69,6 +69,10 @@ pub(crate) struct Up {
     #[arg(long, env = "PAR_ISOLATION", value_name = "PROFILE")]
     isolation: Option<String>,
 
+    /// The key that secrets are sealed with: 32 bytes, mode 0600 [default: one that is made in the state folder]
+    #[arg(long, env = "PAR_SECRET_KEY_FILE", value_name = "FILE")]
+    secret_key_file: Option<PathBuf>,
+
     /// What is logged to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "PAR_LOG", value_name = "LEVEL", default_value = "info")]
     log: LevelFilter,
@@ -89,6 +93,8 @@ impl Up {
             tls_key: self.tls_key,
             tls_client_ca: self.tls_client_ca,
             isolation: self.isolation,
+            secret_key_file: self.secret_key_file,
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             config: self.config,
         })?;
         doors::supervisor(settings, self.log, context.terminal)
