@@ -20,7 +20,6 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::forward::{self, Kept};
-use crate::headers::check_framing;
 use crate::refusal::Refusal;
 use crate::serve::House;
 use crate::tunnel::{self, Tunnel};
@@ -86,7 +85,6 @@ impl Caller {
         {
             return Err(Refusal::Unauthorized);
         }
-        check_framing(request.headers())?;
         match *request.method() {
             Method::CONNECT => self.open(request).await,
             // It would be answered with the secrets that it was sent with.
@@ -98,7 +96,7 @@ impl Caller {
     /// `CONNECT host:port`
     async fn open(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let odd = Refusal::BadRequest("CONNECT asks for HOST:PORT");
-        let authority = request.uri().authority().ok_or(odd.clone())?;
+        let authority = request.uri().authority().ok_or_else(|| odd.clone())?;
         let (host, port) = split_port(authority.as_str());
         let port = port.and_then(|port| port.parse().ok());
         let (Ok(host), Some(port)) = (Host::parse(host), port) else {

@@ -22,16 +22,6 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 const FOR_PROXIES: &str = "proxy-";
 
-/// What could be read in two ways is not read at all.
-pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::BadRequest(
-            "a request has Content-Length or Transfer-Encoding, not both",
-        ));
-    }
-    Ok(())
-}
-
 /// The `Host` of a request has to be whom it is for. `port`: the one that need not be said.
 pub(crate) fn check_host(
     headers: &HeaderMap,

@@ -73,7 +73,7 @@ impl Policy {
         if self.names(ip, port) {
             return Ok(());
         }
-        let what = special(ip).or(ours.then_some("this machine"));
+        let what = special(ip).or_else(|| ours.then_some("this machine"));
         what.map_or(Ok(()), |what| Err(Refusal::Address { address, what }))
     }
 

@@ -242,7 +242,7 @@ mod tests {
                 .unwrap_or_else(|it| panic!("{it}"));
             assert_eq!(changes.len(), expected);
         }
-        assert_eq!(all.egress(&agent()).granted, [good.clone()]);
+        assert_eq!(all.egress(&agent()).granted, std::slice::from_ref(&good));
         let asked = [good.clone(), to("b.example.org:443")];
         assert_eq!(
             all.missing(&agent(), &asked).collect::<Vec<_>>(),

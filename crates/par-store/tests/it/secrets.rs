@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use par_store::{Change, SecretsUnusable, Store};
+use par_store::{Change, KeptSecret, SecretsUnusable, Store};
 
 use super::{add, add_secret, agent, commit, folder, open};
 
@@ -153,4 +153,104 @@ fn what_no_release_speaks_of_is_swept_at_the_next_opening() {
     let store = open(folder.path());
     assert!(!left.exists());
     assert_eq!(read(&store, "a", 1).expect("readable"), VALUE);
+}
+
+fn holds(folder: &Path, value: &str) -> bool {
+    let holds = |path: &Path| {
+        let bytes = fs::read(path).expect("readable");
+        bytes
+            .windows(value.len())
+            .any(|part| part == value.as_bytes())
+    };
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.any(|path| match path.is_dir() {
+        true => self::holds(&path, value),
+        false => holds(&path),
+    })
+}
+
+#[test]
+fn what_an_earlier_version_wrote_down_openly_is_sealed_at_the_next_opening() {
+    let folder = folder();
+    let store = open(folder.path());
+    commit(&store, &[add_secret("a", 1, VALUE)]);
+    drop(store);
+    let sealed = files(folder.path()).remove(0);
+    fs::remove_file(sealed).expect("removed");
+    let plain = folder.path().join("secrets/a.1.earlier.json");
+    fs::write(&plain, format!("{{\"TOKEN\":\"{VALUE}\"}}")).expect("written");
+    let private = Permissions::from_mode(0o600);
+    fs::set_permissions(&plain, private.clone()).expect("changed");
+    let database = rusqlite::Connection::open(folder.path().join("par.db")).expect("opened");
+    let words = "UPDATE releases SET secrets_file = 'a.1.earlier.json'";
+    database.execute(words, []).expect("changed");
+    drop(database);
+    assert!(holds(folder.path(), VALUE));
+    fs::set_permissions(&plain, Permissions::from_mode(0o644)).expect("changed");
+    let error = read(&open(folder.path()), "a", 1).expect_err("others could read it");
+    assert!(matches!(error, SecretsUnusable::Exposed { .. }), "{error}");
+    fs::set_permissions(&plain, private).expect("changed");
+    let store = open(folder.path());
+    assert_eq!(read(&store, "a", 1).expect("readable"), VALUE);
+    assert!(!holds(folder.path(), VALUE), "it lies open nowhere");
+}
+
+#[test]
+fn grants_and_secrets_come_back_and_go_with_their_agent() {
+    let folder = folder();
+    let store = open(folder.path());
+    let secret = KeptSecret {
+        name: "KEY".parse().expect("a name"),
+        value: VALUE.to_owned(),
+        placeholder: "par-secret-KEY-1".to_owned(),
+        hosts: vec!["api.example.org".parse().expect("a host")],
+        header: Some("x-key: {}".parse().expect("a header")),
+        as_env: false,
+        set_at_ms: 5,
+    };
+    let to = |text: &str| text.parse().expect("a destination");
+    commit(
+        &store,
+        &[
+            Change::Grant(agent("a"), to("api.example.org:443"), 7),
+            Change::Grant(agent("a"), to("b.example.org:443"), 8),
+            Change::Revoke(agent("a"), to("b.example.org:443")),
+            Change::SetSecret(agent("a"), Box::new(secret.clone())),
+        ],
+    );
+    drop(store);
+    assert!(!holds(folder.path(), VALUE));
+    let store = open(folder.path());
+    let all = store.allowances().expect("read");
+    let kept = &all[&agent("a")];
+    assert_eq!(kept.granted, [(to("api.example.org:443"), 7)].into());
+    assert!(kept.secrets == [secret] && kept.damaged.is_empty());
+    commit(&store, &[Change::RemoveAgent(agent("a"))]);
+    assert!(store.allowances().expect("read").is_empty());
+}
+
+#[test]
+fn whoever_changes_to_whom_a_secret_goes_and_has_not_the_key_gets_nothing() {
+    let folder = folder();
+    let store = open(folder.path());
+    let secret = KeptSecret {
+        name: "KEY".parse().expect("a name"),
+        value: VALUE.to_owned(),
+        placeholder: "par-secret-KEY-1".to_owned(),
+        hosts: vec!["api.example.org".parse().expect("a host")],
+        header: None,
+        as_env: false,
+        set_at_ms: 5,
+    };
+    commit(&store, &[Change::SetSecret(agent("a"), Box::new(secret))]);
+    drop(store);
+    let database = rusqlite::Connection::open(folder.path().join("par.db")).expect("opened");
+    let words = "UPDATE secrets SET hosts = '[\"evil.example.org\"]'";
+    database.execute(words, []).expect("changed");
+    drop(database);
+    let all = open(folder.path()).allowances().expect("read");
+    let kept = &all[&agent("a")];
+    assert!(kept.secrets.is_empty());
+    assert_eq!(kept.damaged, ["KEY"]);
 }

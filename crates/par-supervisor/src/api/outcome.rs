@@ -269,7 +269,13 @@ mod tests {
         let store = par_store::Store::open(folder.path(), Default::default()).expect("a store");
         let (keeper, _writing) = Keeper::new(Arc::new(store));
         let logs = Arc::new(LogStore::default());
-        let control = Control::new(mpsc::channel(1).0, snapshots, logs, keeper);
+        let control = Control::new(
+            mpsc::channel(1).0,
+            snapshots,
+            logs,
+            keeper,
+            watch::channel(Default::default()).1,
+        );
         let waited = end_of(&control, &agent(), Instant::now()).await;
         let alive = waited.expect_err("it lives");
         assert_eq!(alive.to_string(), "agent `a` is still stopping");

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use par_testkit::{PackageBuilder, wait_for};
@@ -298,27 +299,36 @@ fn no_canary_is_seen_anywhere_but_where_it_was_meant_for() {
     );
     let outside = tempfile::tempdir().expect("a folder");
     let file = outside.path().join("keys.env");
-    fs::write(
-        &file,
-        format!("OF_FILE={of_file}\nOF_VARIABLE={of_variable}\n"),
-    )
-    .expect("written");
+    fs::write(&file, format!("OF_FILE={of_file}\n")).expect("written");
     let file = file.to_str().expect("a path");
     let granted = upstream.address.to_string();
     let package = PackageBuilder::new("keyed").main(&format!(
         "{ASKING}\nimport os as _os\n_handler = handler\ndef handler(body):\n    if body.get('end'):\n        _os._exit(7)\n    return _handler(body)\n"
     ));
     package.folder(scene.folder()).expect("written");
-    let deploy = [
-        "deploy",
-        "keyed",
-        "--secret-file",
-        file,
-        "--grant-network",
-        &granted,
-    ];
-    let deployed = command(&scene, &deploy, "").ended_with(0);
-    for ran in told.iter().chain([&deployed]) {
+    let deploy = || {
+        let words = [
+            "deploy",
+            "keyed",
+            "--secret-file",
+            file,
+            "--secret-env",
+            "OF_VARIABLE",
+        ];
+        let deployed = Command::new(env!("CARGO_BIN_EXE_par"))
+            .args(["--url", scene.system.url()])
+            .args(words)
+            .args(["--grant-network", &granted])
+            .env("OF_VARIABLE", of_variable)
+            .current_dir(scene.folder())
+            .output()
+            .expect("the binary starts");
+        assert!(deployed.status.success(), "it is deployed");
+        holds_none("what a command said", &deployed.stdout);
+        holds_none("what a command said", &deployed.stderr);
+    };
+    deploy();
+    for ran in &told {
         holds_none("what a command said", ran.stdout.as_bytes());
         holds_none("what a command said", ran.stderr.as_bytes());
     }
@@ -341,7 +351,7 @@ fn no_canary_is_seen_anywhere_but_where_it_was_meant_for() {
     scene.wait_for_process("keyed", "up again", |it| {
         it["state"] == "running" && it["restart_count"] == 1
     });
-    command(&scene, &deploy, "").ended_with(0);
+    deploy();
     let rolled = command(&scene, &["rollback", "keyed"], "").ended_with(0);
     holds_none("what a command said", rolled.stdout.as_bytes());
     for words in [
