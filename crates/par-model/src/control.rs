@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::isolation::{Isolation, Profile};
 use crate::egress::{Egress, EgressFigures};
+use crate::isolation::{Isolation, Profile};
 use crate::limits::{Grouping, How, Limit, Limits, amount};
 use crate::log::LogLine;
 use crate::{AgentId, ReplicaId, SessionId, SessionLimits};

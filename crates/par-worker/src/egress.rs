@@ -1,4 +1,5 @@
-//! The agent's way out: a proxy of its own, on loopback, that knows what the operator granted.
+//! The agent's way out: a proxy of its own, on loopback, that knows what the operator granted. An agent in a network of its
+//! own reaches it through a tunnel ([`crate::agent::tunnels`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use par_egress::{Authorization, Door, Figures, Policy, Trust, serve, system_resolver};
-use par_model::AgentId;
-use par_model::control::Report;
+use par_model::control::{Report, WorkerSpec};
 use par_model::egress::{Egress, EgressFigures};
 use par_model::log::Level;
 use par_model::network::{Host, HostPattern};
@@ -35,6 +35,7 @@ pub(crate) fn policies(egress: &Egress) -> (watch::Sender<Arc<Policy>>, Policies
 /// A proxy that serves until this is dropped. Has no `Debug`: the URL has a password.
 pub(crate) struct Outlet {
     url: String,
+    address: SocketAddr,
     figures: Rc<Figures>,
     _serving: AbortOnDropHandle<()>,
     _reporting: AbortOnDropHandle<()>,
@@ -43,39 +44,19 @@ pub(crate) struct Outlet {
 impl Outlet {
     /// On the machine's loopback, where others are: whoever uses it needs the URL.
     pub(crate) async fn open(
-        agent: &AgentId,
+        spec: &WorkerSpec,
         policy: Policies,
         reporter: &Reporter,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
+        let (listener, address) = listen_beside(spec).await?;
         let authorization = Authorization::new(password()?);
         let url = authorization.url(address);
-        Ok(Self::at(
-            listener,
-            url,
-            Some(authorization),
-            agent,
-            policy,
-            reporter,
-        ))
-    }
-
-    /// On a listener that somebody else has made. `url`: how the agent reaches it.
-    pub(crate) fn at(
-        listener: TcpListener,
-        url: String,
-        authorization: Option<Authorization>,
-        agent: &AgentId,
-        policy: Policies,
-        reporter: &Reporter,
-    ) -> Self {
         let figures = Rc::new(Figures::default());
         let saying = reporter.clone();
         let door = Door {
-            agent: agent.clone(),
+            agent: spec.agent.clone(),
             policy,
-            authorization,
+            authorization: Some(authorization),
             figures: Rc::clone(&figures),
             resolver: system_resolver(),
             trust: Trust::Machine,
@@ -83,12 +64,18 @@ impl Outlet {
         };
         let serving = tokio::task::spawn_local(serve(listener, door, std::future::pending()));
         let reporting = tokio::task::spawn_local(report(Rc::clone(&figures), reporter.clone()));
-        Self {
+        Ok(Self {
             url,
+            address,
             figures,
             _serving: AbortOnDropHandle::new(serving),
             _reporting: AbortOnDropHandle::new(reporting),
-        }
+        })
+    }
+
+    /// Of the machine. An agent in a network of its own finds the proxy at the same port of its own loopback.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn figures(&self) -> EgressFigures {
@@ -111,6 +98,20 @@ impl Outlet {
             [name.to_owned(), name.to_lowercase()].map(|name| (name, value.clone()))
         };
         pairs.into_iter().flat_map(both).collect()
+    }
+}
+
+/// At a port that is none of the agent's own, wherever those listen: in a network of its own they lie side by side.
+async fn listen_beside(spec: &WorkerSpec) -> io::Result<(TcpListener, SocketAddr)> {
+    let supervisor = spec.supervisor_url.rsplit(':').next();
+    let supervisor = supervisor.and_then(|port| port.parse().ok());
+    let taken = [Some(spec.port), Some(spec.grpc_port), supervisor];
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        if !taken.contains(&Some(address.port())) {
+            return Ok((listener, address));
+        }
     }
 }
 

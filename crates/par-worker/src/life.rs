@@ -76,7 +76,7 @@ pub(crate) async fn live(
         Ok(server) => server,
         Err(error) => return worker_failed(&error),
     };
-    let outlet = match Outlet::open(&spec.agent, egress, &reporter).await {
+    let outlet = match Outlet::open(&spec, egress, &reporter).await {
         Ok(outlet) => Rc::new(outlet),
         Err(error) => return worker_failed(&error),
     };
@@ -272,7 +272,7 @@ impl Life {
             let has_root = self.spec.isolation.profile.has_namespaces();
             own_tmp = (!has_root).then(|| private_tmp(&view));
         }
-        let tunnels = tunnels::of(&self.spec);
+        let tunnels = tunnels::of(&self.spec, self.outlet.address());
         let launch = Launch {
             tunnels: &tunnels,
             view,

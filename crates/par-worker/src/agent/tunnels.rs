@@ -1,4 +1,4 @@
-//! What an agent in a network of its own finds where its environment says: the supervisor, and its own ports.
+//! What an agent in a network of its own finds where its environment says: the supervisor, its own ports, and its proxy.
 //!
 //! The confiner listens there and hands us the sockets. Each connection is carried to the real place, byte by byte; the
 //! supervisor knows by the channel, which is ours, who calls.
@@ -38,7 +38,7 @@ pub(crate) struct Tunnel {
 }
 
 /// All that this agent needs. An agent without a network of its own has the machine's, and needs none.
-pub(crate) fn of(spec: &WorkerSpec) -> Vec<Tunnel> {
+pub(crate) fn of(spec: &WorkerSpec, proxy: SocketAddr) -> Vec<Tunnel> {
     if !spec.isolation.profile.has_namespaces() {
         return vec![];
     }
@@ -46,7 +46,11 @@ pub(crate) fn of(spec: &WorkerSpec) -> Vec<Tunnel> {
         port,
         end: End::Address(SocketAddr::new(reachable(spec.host), port)),
     };
-    let mut tunnels = vec![own(spec.port), own(spec.grpc_port)];
+    let proxy = Tunnel {
+        port: proxy.port(),
+        end: End::Address(proxy),
+    };
+    let mut tunnels = vec![own(spec.port), own(spec.grpc_port), proxy];
     if let Some(tunnel) = to_supervisor(spec)
         && tunnels.iter().all(|other| other.port != tunnel.port)
     {
