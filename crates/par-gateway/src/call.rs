@@ -9,9 +9,10 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::header::HOST;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use par_access::Action;
 use par_model::CallError;
 use par_telemetry::metrics::Tally;
 use tokio::task::spawn_local;
@@ -65,9 +66,14 @@ async fn answer(
     mut request: Request<Incoming>,
     turns: &mut Turns,
 ) -> Result<Response<ReplyBody>, CallError> {
+    let action = Action::Call(&called.agent);
     caller.check(&mut request, turns)?;
-    let deadline = Deadline::asked(request.headers())?;
     let uri = request.uri().clone();
+    let headers = request.headers_mut();
+    caller
+        .let_pass(action, &Method::POST, &uri, headers)
+        .await?;
+    let deadline = Deadline::asked(request.headers())?;
     if let Some(answer) = idle::grpc_health(room, &called.agent, called.method) {
         return Ok(answer);
     }

@@ -20,6 +20,7 @@ use tracing::{debug, error};
 
 use crate::control::{Callers, Control, Peer, Wake};
 use crate::doors::{self, Arrival, Dealer, Lane, Stream};
+use crate::gate::Gate;
 use crate::headers::Scheme;
 use crate::ledger::Ledger;
 use crate::room::{Config, Room};
@@ -56,6 +57,7 @@ pub fn start(
     listeners: Listeners,
     config: Config,
     routes: Routes,
+    gate: Gate,
     control: Control,
     callers: Callers,
     wake: Wake,
@@ -81,11 +83,11 @@ pub fn start(
         let (inbox, arrivals) = mpsc::unbounded_channel();
         lanes.push(Lane::new(inbox));
         let (config, routes) = (Arc::clone(&config), routes.clone());
-        let (control, wake) = (control.clone(), Arc::clone(&wake));
+        let (gate, control, wake) = (gate.clone(), control.clone(), Arc::clone(&wake));
         let (ledger, tls) = (Arc::clone(&ledger), tls.clone());
         let end = end.clone();
         gateway.spawn(format!("gateway-{number}"), move || async move {
-            let room = Room::new(config, ledger, tls, routes, control, wake);
+            let room = Room::new(config, ledger, tls, routes, gate, control, wake);
             serve_arrivals(&Rc::new(room), arrivals, end).await;
         })?;
     }

@@ -1,7 +1,7 @@
 //! Calls that the gateway answers itself.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use par_model::CallError;
@@ -22,6 +22,10 @@ pub(crate) fn reply(error: &CallError) -> Response<ReplyBody> {
         response
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if matches!(error, CallError::Unauthenticated(_)) {
+        let how = HeaderValue::from_static("Bearer realm=\"par\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, how);
     }
     response
 }

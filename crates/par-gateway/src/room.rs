@@ -1,5 +1,6 @@
 //! What all connections of one thread share. Nothing in here is seen by another thread, except the published routes.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
+use par_access::Verified;
 use par_door::{Names, Quota};
 use par_model::CallError;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,6 +17,7 @@ use tracing::error;
 
 use crate::body::ReplyBody;
 use crate::control::{Control, Peer, Wake};
+use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::routes::Routes;
 use crate::tls::Tls;
@@ -69,6 +72,8 @@ pub struct Config {
     pub websocket_idle: Duration,
     /// Calls at one time on one connection of a caller that speaks HTTP/2.
     pub max_concurrent_streams: u32,
+    /// Whether calls that are allowed are told to the gate's owner, too.
+    pub audit_calls: bool,
     pub max_headers: usize,
     pub max_header_bytes: usize,
 }
@@ -97,6 +102,7 @@ impl Default for Config {
             slowest_upload: 64,
             websocket_idle: Duration::from_secs(3600),
             max_concurrent_streams: 256,
+            audit_calls: false,
             max_headers: 128,
             max_header_bytes: 64 << 10,
         }
@@ -110,6 +116,9 @@ pub(crate) struct Room {
     pub(crate) tls: Option<Tls>,
     pub(crate) pools: Pools,
     pub(crate) watch: Watch,
+    pub(crate) gate: Gate,
+    /// JWTs that this thread has verified.
+    pub(crate) verified: RefCell<Verified>,
     control: Control,
     pub(crate) wake: Wake,
     pub(crate) http: http1::Builder,
@@ -121,6 +130,7 @@ impl Room {
         ledger: Arc<Ledger>,
         tls: Option<Tls>,
         routes: Routes,
+        gate: Gate,
         control: Control,
         wake: Wake,
     ) -> Self {
@@ -136,6 +146,8 @@ impl Room {
             tls,
             routes,
             pools: Pools::default(),
+            gate,
+            verified: RefCell::default(),
             control,
             wake,
             http,

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use par_access::Action;
 use par_door::{Account, Strict, settle_host};
 use par_model::CallError;
 use par_telemetry::metrics::Tally;
@@ -22,6 +23,7 @@ use tracing::debug;
 use crate::body::ReplyBody;
 use crate::control::Peer;
 use crate::forward::forward;
+use crate::gate::{self, Asker, Who};
 use crate::headers::{self, Identity, Scheme};
 use crate::ledger::Turns;
 use crate::path::{self, Asked};
@@ -37,6 +39,7 @@ pub(crate) struct Caller {
     pub(crate) room: Rc<Room>,
     peer: Peer,
     account: Arc<Account>,
+    who: Who,
     pub(crate) identity: Identity,
     pub(crate) watched: Rc<Watched>,
     /// Set by the last request on a connection that leaves HTTP.
@@ -63,6 +66,7 @@ impl Caller {
         };
         Self {
             room,
+            who: Who::from(&peer),
             peer,
             account,
             identity,
@@ -132,7 +136,15 @@ impl Caller {
         }
         self.check(&mut request, turns)?;
         let uri = request.uri().clone();
-        match path::split(uri.path()) {
+        let asked = path::split(uri.path());
+        let action = match &asked {
+            Asked::Agent { id, .. } => Action::Call(id),
+            Asked::Control => Action::of_control(request.method().as_str(), uri.path()),
+        };
+        let method = request.method().clone();
+        self.let_pass(action, &method, &uri, request.headers_mut())
+            .await?;
+        match asked {
             Asked::Control => {
                 headers::identify(request.headers_mut(), &self.identity)?;
                 self.room.ask_control(request, self.peer.clone()).await
@@ -150,6 +162,29 @@ impl Caller {
                 Ok(answer.response)
             }
         }
+    }
+}
+
+impl Caller {
+    /// The one place where it is decided whether this caller may; `action` is what is then done.
+    pub(crate) async fn let_pass(
+        &self,
+        action: Action<'_>,
+        method: &Method,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+    ) -> Result<(), CallError> {
+        let asker = Asker {
+            who: &self.who,
+            verified: &self.room.verified,
+            audits_calls: self.room.config.audit_calls,
+        };
+        let asked = gate::Asked {
+            action,
+            method: method.as_str(),
+            path: uri.path(),
+        };
+        self.room.gate.admit(&asker, &asked, headers).await
     }
 }
 

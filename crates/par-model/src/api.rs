@@ -13,7 +13,7 @@ use crate::isolation::Isolation;
 use crate::limits::{Limit, Priority};
 use crate::log::{Level, Stream};
 use crate::network::{Destination, HostPattern};
-use crate::{ProcessState, RestartMode};
+use crate::{AgentId, ProcessState, RestartMode, Role};
 
 /// `{"detail": …}`, the body of every refusal.
 pub fn detail(text: &str) -> String {
@@ -98,6 +98,14 @@ pub struct SpawnOptions {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub network: Vec<Destination>,
+    /// Callers need one of these roles; those that the package names, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub role_required: Option<Vec<Role>>,
+    /// The agents that it may call, and no others; unless given, what `[access] agents` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub calls: Option<Vec<AgentId>>,
 }
 
 impl SpawnOptions {
@@ -281,6 +289,14 @@ pub struct ProcessStatus {
     /// A release that is coming in, or the last one that did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// Callers need one of these roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub role_required: Vec<Role>,
+    /// The agents that it may call, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub calls: Option<Vec<AgentId>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

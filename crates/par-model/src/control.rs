@@ -70,6 +70,19 @@ pub struct WorkerSpec {
     /// Where the agent may go when it starts; [`Command::Egress`] changes it.
     #[serde(default)]
     pub egress: Egress,
+    #[serde(default)]
+    pub own_ports: OwnPorts,
+}
+
+/// Who is answered on the agent's own ports. Only the supervisor can tell callers apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnPorts {
+    /// Whoever reaches them.
+    #[default]
+    Open,
+    /// Nobody: everybody has to say who it is, and does so at the supervisor's door.
+    Closed,
 }
 
 /// As whom the agent's own port may be asked, beside its addresses, and by pages of whom.
@@ -249,6 +262,9 @@ pub struct Resumed {
 #[derive(Serialize, Deserialize)]
 pub struct Adoption {
     pub secret: Secret,
+    /// As this supervisor wants them.
+    #[serde(default)]
+    pub own_ports: OwnPorts,
 }
 
 /// Known to one worker and to whoever may adopt it. Has no `Debug`.

@@ -71,6 +71,12 @@ pub enum CallError {
     /// On the door for agents, from a process that is no worker.
     #[error("process {0} is not known to run an agent")]
     UnknownCaller(u32),
+    /// Who calls is not known, and has to be; why, as far as the caller may know.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// Who calls is known, and may not; the rule, and how to be allowed.
+    #[error("{0}")]
+    Forbidden(String),
 }
 
 impl CallError {
@@ -95,7 +101,8 @@ impl CallError {
             Self::AgentGone(_) | Self::Unreachable(_) => (502, 14),
             Self::Handler(_) => (500, 2),
             Self::Cancelled => (499, 1),
-            Self::UnknownCaller(_) => (403, 7),
+            Self::Unauthenticated(_) => (401, 16),
+            Self::UnknownCaller(_) | Self::Forbidden(_) => (403, 7),
         }
     }
 

@@ -20,5 +20,8 @@ pub const CALL: &str = "x-par-call";
 /// The path under which the agent is reached, such as `/agents/hello`.
 pub const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 
+/// Says who calls, where `authorization` is meant for the agent: `Bearer TOKEN`. Never passed on.
+pub const AUTHORIZATION: &str = "x-par-authorization";
+
 /// Agents that may call each other for one call.
 pub const MAX_HOPS: u32 = 16;

@@ -120,6 +120,30 @@ text_id!(
     }
 );
 
+text_id!(
+    /// What an operator calls a token: `^[a-z0-9][a-z0-9_.-]{0,62}$`.
+    TokenName,
+    "name of a token",
+    "1 to 63 characters: a lowercase letter or digit, then lowercase letters, digits, `_`, `.` or `-`",
+    |name| {
+        let tail = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b);
+        name.len() <= 63
+            && name.as_bytes().first().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            && name.bytes().all(tail)
+    }
+);
+
+text_id!(
+    /// What callers are, as operators and issuers of identities call it: `^[0-9A-Za-z._:@/-]{1,128}$`.
+    Role,
+    "role",
+    "1 to 128 letters, digits, `.`, `_`, `:`, `@`, `/` or `-`",
+    |role| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:@/-".contains(&b);
+        (1..=128).contains(&role.len()) && role.bytes().all(allowed)
+    }
+);
+
 impl PackageDigest {
     pub fn of_sha256(bytes: [u8; 32]) -> Self {
         Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -3,6 +3,7 @@
 //! Everything here is a plain value. No clock, no socket, no process: the supervisor and the
 //! worker meet in these words and share no other code.
 
+pub mod access;
 pub mod api;
 pub mod control;
 pub mod egress;
@@ -19,8 +20,9 @@ pub mod policy;
 pub mod session;
 pub mod status;
 
+pub use access::Scope;
 pub use failure::CallError;
-pub use id::{AgentId, PackageDigest, ProcessId, ReplicaId, SessionId, Version};
+pub use id::{AgentId, PackageDigest, ProcessId, ReplicaId, Role, SessionId, TokenName, Version};
 pub use isolation::{Isolation, Layer, Profile};
 pub use policy::{RestartMode, RestartPolicy};
 pub use session::{RunFailure, SessionLimits, Tier};

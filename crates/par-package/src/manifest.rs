@@ -8,9 +8,9 @@ mod raw;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use par_model::Version;
 use par_model::egress::MOST_GRANTS;
 use par_model::network::{Destination, InvalidDestination};
+use par_model::{Role, Version};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -55,6 +55,8 @@ pub struct Manifest {
     pub mcp: Option<Mcp>,
     /// Where it asks to go.
     pub network: Vec<Destination>,
+    /// Callers need one of them, unless whoever deploys it says otherwise.
+    pub role_required: Vec<Role>,
     /// Known fields that are kept and shown, not acted on.
     pub shown: BTreeMap<String, Json>,
     /// Everything else, such as unknown keys of `metadata`.
@@ -124,6 +126,11 @@ impl Manifest {
                 enabled: mcp.enabled,
                 config_file: parsed(mcp.config_file, findings),
             }),
+            role_required: raw
+                .role_required
+                .into_iter()
+                .filter_map(|text| parsed(Some(text), findings))
+                .collect(),
             name: name?,
             version: version?,
             display_name: raw.display_name.map(|text| text.value),

@@ -1,13 +1,13 @@
 //! What is kept, as plain values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use par_model::api::SpawnOptions;
 use par_model::egress::{HeaderTemplate, SecretName};
 use par_model::event::NewEvent;
 use par_model::network::{Destination, HostPattern};
-use par_model::{AgentId, PackageDigest, ReplicaId};
+use par_model::{AgentId, PackageDigest, ReplicaId, Role, Scope, TokenName};
 
 use crate::secrets::{KeptSecrets, Secrets};
 
@@ -124,6 +124,19 @@ pub struct Incarnation {
     /// What the worker demands of whoever adopts it: 64 hexadecimal digits.
     pub secret: String,
     pub made_at_ms: u64,
+}
+
+/// A token that callers may show. Has no `Debug`: of its secret it holds the hash alone, but that is nobody's either.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptToken {
+    pub name: TokenName,
+    pub id: u64,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+    pub scopes: BTreeSet<Scope>,
+    pub roles: BTreeSet<Role>,
+    pub created_at_ms: u64,
+    pub expires_at_ms: Option<u64>,
 }
 
 /// An event and its number, which grows from event to event and is never used again.

@@ -21,6 +21,7 @@ mod rows;
 mod schema;
 mod seal;
 mod secrets;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,10 +35,12 @@ use rusqlite::{Connection, TransactionBehavior, params_from_iter};
 pub use error::{Cause, StoreError, WayBack};
 pub use kept::{
     Canary, Change, EventFilter, Incarnation, KeptAgent, KeptAllowance, KeptEvent, KeptRelease,
-    KeptSecret, NewRelease, Outcome, Revision, Wanted, Wish,
+    KeptSecret, KeptToken, NewRelease, Outcome, Revision, Wanted, Wish,
 };
 pub use seal::{KEY_LENGTH, KeyError, KeySource};
 pub use secrets::{KeptSecrets, Secrets, SecretsUnusable};
+
+pub use tokens::Tokens;
 
 use file::Place;
 use seal::Key;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction};
 pub(crate) const APPLICATION_ID: u32 = 0x5041_5201;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that was released is never changed.
-const STEPS: [&str; 2] = [FIRST, EGRESS];
+const STEPS: [&str; 3] = [FIRST, EGRESS, TOKENS];
 
 /// The version that this program reads and writes.
 pub(crate) const VERSION: u32 = STEPS.len() as u32;
@@ -107,6 +107,19 @@ CREATE TABLE secrets (
     set_at_ms INTEGER NOT NULL,
     sealed BLOB NOT NULL,
     PRIMARY KEY (agent, name)
+) STRICT, WITHOUT ROWID;
+";
+
+const TOKENS: &str = "
+-- The secrets themselves are kept nowhere.
+CREATE TABLE tokens (
+    name TEXT PRIMARY KEY,
+    id INTEGER NOT NULL UNIQUE,
+    hash BLOB NOT NULL CHECK (length(hash) = 32),
+    scopes TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use par_model::ReplicaId;
-use par_model::control::{Adoption, MAX_LINE, Report, Resumed, Secret};
+use par_model::control::{Adoption, MAX_LINE, OwnPorts, Report, Resumed, Secret};
 use par_sandbox::{Birth, Target};
 use par_store::Incarnation as Kept;
 use rustix::net::sockopt::socket_peercred;
@@ -40,12 +40,13 @@ pub(crate) struct Found {
 pub(crate) async fn find_all(
     kept: Vec<Kept>,
     state: &StateFolder,
+    own_ports: OwnPorts,
     is_wanted: impl Fn(&Kept) -> bool,
 ) -> Vec<Found> {
     let begun = Instant::now();
     let found = kept.into_iter().map(|kept| {
         let wanted = is_wanted(&kept);
-        find_or_end(kept, state, wanted)
+        find_or_end(kept, state, own_ports, wanted)
     });
     let found: Vec<Found> = futures_util::future::join_all(found)
         .await
@@ -58,18 +59,26 @@ pub(crate) async fn find_all(
     found
 }
 
-async fn find_or_end(kept: Kept, state: &StateFolder, wanted: bool) -> Option<Found> {
+async fn find_or_end(
+    kept: Kept,
+    state: &StateFolder,
+    own_ports: OwnPorts,
+    wanted: bool,
+) -> Option<Found> {
     let birth = Birth {
         boot: kept.boot_id.clone(),
         ticks: kept.pid_start_time,
     };
-    let secret = Secret(kept.secret.clone());
-    let mark = secret::mark(&secret);
+    let adoption = Adoption {
+        secret: Secret(kept.secret.clone()),
+        own_ports,
+    };
+    let mark = secret::mark(&adoption.secret);
     let Some(target) = Target::born(kept.pid, &birth) else {
         clean_up(&kept, &birth, &mark, state).await;
         return None;
     };
-    match timeout(PATIENCE, take_up(&kept, &secret, state)).await {
+    match timeout(PATIENCE, take_up(&kept, &adoption, state)).await {
         Ok(Ok((link, resumed))) if resumed.agent_pid.is_some() && wanted => {
             return Some(Found {
                 pid: kept.pid,
@@ -110,15 +119,18 @@ async fn clean_up(kept: &Kept, birth: &Birth, mark: &str, state: &StateFolder) {
 }
 
 /// Both sides make sure of each other: we by its process, it by our secret.
-async fn take_up(kept: &Kept, secret: &Secret, state: &StateFolder) -> io::Result<(Link, Resumed)> {
+async fn take_up(
+    kept: &Kept,
+    adoption: &Adoption,
+    state: &StateFolder,
+) -> io::Result<(Link, Resumed)> {
     let stream = UnixStream::connect(state.control_socket(kept.replica)).await?;
     let peer = socket_peercred(stream.as_fd())?;
     if u32::try_from(peer.pid.as_raw_nonzero().get()) != Ok(kept.pid) {
         return Err(io::Error::other("another process listens at its socket"));
     }
     let mut link = Link::new(stream);
-    let secret = secret.clone();
-    write_line(&mut link.write, &Adoption { secret }).await?;
+    write_line(&mut link.write, adoption).await?;
     let mut line = vec![];
     (&mut link.lines)
         .take(MAX_LINE as u64)

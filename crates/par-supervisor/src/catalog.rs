@@ -9,6 +9,7 @@ use par_lifecycle::{Deployment, Release};
 use par_model::api::SpawnOptions;
 use par_model::control::Liveness;
 use par_model::{AgentId, PackageDigest, RestartPolicy};
+use par_package::Package;
 use par_store::Secrets;
 
 /// Frozen for this long, an idle agent is stopped, unless its deployment says otherwise.
@@ -31,6 +32,16 @@ pub(crate) struct Made {
     pub(crate) note: Option<String>,
     /// Why it cannot be started: something of it is gone.
     pub(crate) unusable: Option<String>,
+}
+
+/// What the deployer wants, and what the package asks for where the deployer says nothing.
+pub(crate) fn with_roles_of(options: SpawnOptions, package: &Package) -> SpawnOptions {
+    let asked = &package.manifest.role_required;
+    let usual = (!asked.is_empty()).then(|| asked.clone());
+    SpawnOptions {
+        role_required: options.role_required.clone().or(usual),
+        ..options
+    }
 }
 
 impl Made {

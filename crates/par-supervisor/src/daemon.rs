@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use par_gateway::{Config, Gateway, Listeners, Routes};
+use par_access::Access;
+use par_gateway::{Config, Gate, Gateway, Listeners, Routes};
 use par_lifecycle::Command;
 use par_model::AgentId;
-use par_model::control::CallLimits;
+use par_model::control::{CallLimits, OwnPorts};
 use par_model::event::EventKind;
 use par_model::limits::group_name;
 use par_package::Store;
@@ -25,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 use tracing::{error, info, warn};
 
+use crate::access::{self, AuditLog, Gatekeeper, KeyKeeper, OpenToOthers, OperatorFile};
 use crate::allowances::Allowances;
 use crate::api::{Api, Deployments, Figures, Intake, router};
 use crate::config::{GRPC_OFFSET, Settings};
@@ -66,6 +68,8 @@ pub enum StartError {
     State(#[from] StateError),
     #[error(transparent)]
     Kept(#[from] par_store::StoreError),
+    #[error(transparent)]
+    Open(#[from] OpenToOthers),
     #[error("failed to open the package store")]
     Store(#[source] par_package::PackageError),
     #[error("failed to serve over TLS")]
@@ -94,11 +98,18 @@ pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(
         Some(inheritance) => {
             let public = inheritance.public.try_clone()?;
             let lock = inheritance.lock.try_clone()?;
-            (public, Some(lock), Some(inheritance))
+            (Some(public), Some(lock), Some(inheritance))
         }
-        None => (listen(&settings)?, None, None),
+        None => (None, None, None),
     };
     let state = StateFolder::open(&settings.state, lock)?;
+    let public = match public {
+        Some(public) => public,
+        None => {
+            check_open(&settings, state.root())?;
+            listen(&settings)?
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -111,6 +122,16 @@ pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(
     // What is still being deleted keeps nobody waiting: the next life goes on with it.
     runtime.shutdown_background();
     served
+}
+
+/// Before anybody can come in: on an address that others reach, somebody has to be told from anybody.
+fn check_open(settings: &Settings, state: &Path) -> Result<(), StartError> {
+    if settings.host.is_loopback() {
+        return Ok(());
+    }
+    let has_token = access::has_token(state)?;
+    access::check_open(settings.host, &settings.access, has_token, state.to_owned())?;
+    Ok(())
 }
 
 fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
@@ -170,6 +191,8 @@ impl Daemon {
             }
         }
         serving.house.ground.state.take_over();
+        // Not before: until now another process may have had the way in.
+        serving.operator.write()?;
         notify();
         match serving.until_the_end(&mut signals).await {
             End::Signal => serving.end(&mut signals).await,
@@ -188,6 +211,8 @@ impl Daemon {
 struct Serving {
     house: House,
     intake: Intake,
+    operator: OperatorFile,
+    audit: Arc<AuditLog>,
     public: TcpListener,
     gateway: Gateway,
     /// None while, and after, another process is to go on.
@@ -208,6 +233,15 @@ impl Serving {
         let bounds = par_store::Bounds::default();
         let store = par_store::Store::open_with(state.root(), bounds, &settings.secret_key)?;
         let store = Arc::new(store);
+        let audit = AuditLog::open(state.audit())?;
+        let (gate, keys) = open_gate(&settings, &audit);
+        let port = public.local_addr()?.port();
+        let (operator, token) = OperatorFile::new(state.root(), port)?;
+        let gatekeeper = Gatekeeper::new(gate.clone(), Arc::clone(&store), token).await?;
+        if let (Some(oidc), Some(keys)) = (settings.access.oidc.clone(), keys) {
+            // Until the end of the runtime.
+            tokio::spawn(keys.run(oidc, gate.clone()));
+        }
         let (events, writer) = EventLog::new(Arc::clone(&store))?;
         let (keeper, writing) = Keeper::new(store);
         // Both until the end of the runtime.
@@ -239,6 +273,7 @@ impl Serving {
             settings.host,
             Config {
                 call_timeout: settings.call_timeout,
+                audit_calls: settings.access.audit_calls,
                 ..Config::default()
             },
         );
@@ -246,7 +281,7 @@ impl Serving {
         house.tell_webhooks().await?;
         let driver = house
             .drive(Remains {
-                publisher: Publisher::new(routes.clone(), snapshots_in),
+                publisher: Publisher::new(routes.clone(), gate.clone(), snapshots_in),
                 mailbox,
                 wakes,
             })
@@ -261,6 +296,8 @@ impl Serving {
             intake: intake.clone(),
             host: house.settings.host,
             tls: renewal.as_ref().map(Renewal::status),
+            gatekeeper,
+            audit: Arc::clone(&audit),
             deployments: Deployments::default(),
             figures: Figures::of(routes.clone()),
             sockets,
@@ -275,11 +312,13 @@ impl Serving {
         // Until the end of the runtime.
         renewal.map(|renewal| tokio::task::spawn_local(renewal.run()));
         let control = &house.control;
-        let gateway = open_gateway(listeners, routes, api, control, config, wakes_in)?;
+        let gateway = open_gateway(listeners, config, routes, gate, api, control, wakes_in)?;
         Ok(Self {
             driving: Some(tokio::task::spawn_local(driver.run())),
             house,
             intake,
+            operator,
+            audit,
             public,
             gateway,
             upgrades,
@@ -379,6 +418,8 @@ impl Serving {
             warn!(%reason, "the state file was not closed in order");
         }
         control.logs.close();
+        self.operator.remove();
+        self.audit.close();
         ground.groups.close();
     }
 
@@ -396,6 +437,7 @@ impl Serving {
             () = self.gateway.retire(patience) => {}
             () = signals.next() => warn!("signal: calls that began here are ended"),
         }
+        self.audit.close();
     }
 }
 
@@ -427,6 +469,38 @@ fn open_groups(settings: &Settings, state: &Path) -> Arc<Groups> {
     Arc::new(groups)
 }
 
+/// Who may pass, and whoever looks for the keys of the issuer, if there is one.
+fn open_gate(settings: &Settings, audit: &Arc<AuditLog>) -> (Gate, Option<KeyKeeper>) {
+    let keys = settings.access.oidc.as_ref().map(|_| KeyKeeper::new());
+    let access = Access {
+        policy: Arc::new(settings.access.policy(settings.host)),
+        issuer: settings
+            .access
+            .oidc
+            .as_ref()
+            .map(|oidc| Arc::new(oidc.issuer.clone())),
+        ..Access::default()
+    };
+    let (audit, asked) = (Arc::clone(audit), keys.clone());
+    let told = move |decided| audit.note(decided);
+    let want_keys = move || asked.as_ref().is_some_and(KeyKeeper::ask);
+    (Gate::new(access, told, want_keys), keys)
+}
+
+/// Where agents have their own ports: only this machine reaches them. Whoever comes from elsewhere comes through the
+/// supervisor, who can tell callers apart.
+fn doors_of_agents(settings: &Settings) -> (IpAddr, OwnPorts) {
+    let host = match settings.host {
+        host if host.is_loopback() => host,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    match settings.access.is_anonymous(settings.host) {
+        true => (host, OwnPorts::Open),
+        false => (host, OwnPorts::Closed),
+    }
+}
+
 fn url_of(local: SocketAddr, is_secure: bool) -> String {
     let scheme = if is_secure { "https" } else { "http" };
     let ip = match local.ip() {
@@ -444,10 +518,12 @@ fn ground(
     groups: Arc<Groups>,
     allowances: watch::Sender<Arc<Allowances>>,
 ) -> Ground {
+    let (host, own_ports) = doors_of_agents(settings);
     Ground {
         walls: Walls::new(settings.isolation, state.root(), &state.agents()),
         state,
-        host: settings.host,
+        host,
+        own_ports,
         url: announcement.url.clone(),
         python: settings.python.clone(),
         limits: CallLimits {
@@ -471,10 +547,11 @@ fn ground(
 
 fn open_gateway(
     listeners: Listeners,
+    config: Config,
     routes: Routes,
+    gate: Gate,
     api: Api,
     control: &Control,
-    config: Config,
     wakes: mpsc::UnboundedSender<AgentId>,
 ) -> io::Result<Gateway> {
     let snapshots = control.snapshots.clone();
@@ -499,7 +576,7 @@ fn open_gateway(
         // The driver is gone only when the supervisor has ended.
         let _driver_is_gone = wakes.send(agent.clone());
     });
-    par_gateway::start(listeners, config, routes, control, callers, wake)
+    par_gateway::start(listeners, config, routes, gate, control, callers, wake)
 }
 
 /// Waits for all of them; a second signal does not.

@@ -317,6 +317,8 @@ impl Driver {
             }
         }
         let changed = self.fleet.take_changed();
+        self.publisher
+            .publish_rules(&self.fleet, &self.catalog, &changed);
         self.publisher.publish_routes(&self.fleet, &changed);
         self.wishes.look(&self.fleet, &changed);
         self.changed.extend(changed);

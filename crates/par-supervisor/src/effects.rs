@@ -34,7 +34,9 @@ pub(crate) struct Effects {
 /// What all incarnations stand on.
 pub(crate) struct Ground {
     pub(crate) state: StateFolder,
+    /// Where agents have their own ports.
     pub(crate) host: std::net::IpAddr,
+    pub(crate) own_ports: par_model::control::OwnPorts,
     pub(crate) url: String,
     pub(crate) python: Option<std::path::PathBuf>,
     pub(crate) limits: par_model::control::CallLimits,

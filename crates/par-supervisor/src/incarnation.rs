@@ -378,6 +378,7 @@ impl Incarnation {
             sessions: self.ground.sessions,
             known_as: self.ground.known_as.clone(),
             liveness: made.liveness(),
+            own_ports: ground.own_ports,
         }
     }
 }

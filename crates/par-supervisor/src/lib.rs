@@ -7,6 +7,7 @@
 //! gateway threads: listener ──▶ routes (published) ──▶ worker's socket
 //! ```
 
+mod access;
 mod adoption;
 mod allowances;
 mod api;
@@ -43,7 +44,11 @@ mod users;
 mod walls;
 mod wishes;
 
-pub use config::{DoorSettings, FileAgent, Given, Mistakes, Settings};
+pub use access::{
+    AccessSettings, KeySource, OPERATOR_FILE, OfflineError, Oidc, OpenToOthers, OperatorToken,
+    create_token,
+};
+pub use config::{DoorSettings, FileAgent, Given, Mistakes, Settings, usual_state};
 pub use daemon::{Announcement, StartError, run};
 pub use events::webhooks::{Secret, Target, Webhook};
 pub use limits::LimitDefaults;

@@ -6,7 +6,7 @@ use par_package::Package;
 use tracing::{info, warn};
 
 use crate::api::{Intake, Outcome, ask, outcome_of};
-use crate::catalog::Made;
+use crate::catalog::{Made, with_roles_of};
 use crate::config::FileAgent;
 use crate::message::{CommandError, Control};
 
@@ -30,6 +30,7 @@ async fn start(mut listed: FileAgent, control: Control, intake: Intake) {
             );
         }
     };
+    listed.options = with_roles_of(listed.options, &package);
     let agent = match name_of(&listed, &package) {
         Ok(agent) => agent,
         Err(error) => return warn!(package = shown, %error, "a listed agent was not started"),

@@ -48,7 +48,7 @@ pub(crate) async fn restore(
         let agent = agents.iter().find(|it| it.agent == kept.agent);
         agent.is_some_and(|agent| agent.release(kept.release).is_some())
     };
-    let found = adoption::find_all(kept_workers, &ground.state, is_wanted).await;
+    let found = adoption::find_all(kept_workers, &ground.state, ground.own_ports, is_wanted).await;
     if let Err(error) = ground.state.clear_sockets(&adoption::replicas(&found)) {
         warn!(%error, "failed to remove sockets of an earlier supervisor");
     }

@@ -1,20 +1,25 @@
 //! Makes known what the fleet decided: routes for the gateway, a snapshot for everybody else. Only what has changed is
 //! made anew.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use par_access::{AgentRules, Rules};
 use par_gateway::{Backend, Bell, RouteTable, Targets};
 use par_lifecycle::{AgentStatus, Fleet, Route};
 use par_model::{AgentId, ReplicaId, SessionId};
 use tokio::sync::watch;
 
+use crate::access::publish_rules;
 use crate::catalog::Catalog;
 use crate::snapshot::{Known, Snapshot, Told};
 
 pub(crate) struct Publisher {
     routes: par_gateway::Routes,
+    gate: par_gateway::Gate,
+    /// Of agents that have any.
+    rules: BTreeMap<AgentId, AgentRules>,
     published: HashMap<AgentId, Route>,
     backends: HashMap<ReplicaId, Arc<Backend>>,
     /// Of agents that sleep, or are being woken.
@@ -26,10 +31,13 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn new(
         routes: par_gateway::Routes,
+        gate: par_gateway::Gate,
         snapshots: watch::Sender<Arc<Snapshot>>,
     ) -> Self {
         Self {
             routes,
+            gate,
+            rules: BTreeMap::new(),
             published: HashMap::new(),
             backends: HashMap::new(),
             bells: HashMap::new(),
@@ -70,6 +78,29 @@ impl Publisher {
             if let Some(backend) = backend {
                 backend.quiet().await;
             }
+        }
+    }
+
+    /// Before routes: no call passes that the agent's rules would not let pass.
+    pub(crate) fn publish_rules(
+        &mut self,
+        fleet: &Fleet,
+        catalog: &Catalog,
+        changed: &BTreeSet<AgentId>,
+    ) {
+        let before = self.rules.clone();
+        for agent in changed {
+            let rules = fleet
+                .agent(agent)
+                .map(|status| rules_of(agent, &status, catalog));
+            match rules.filter(|rules| *rules != AgentRules::default()) {
+                Some(rules) => drop(self.rules.insert(agent.clone(), rules)),
+                None => drop(self.rules.remove(agent)),
+            }
+        }
+        if self.rules != before {
+            let rules: Rules = self.rules.clone().into_iter().collect();
+            publish_rules(&self.gate, &Arc::new(rules));
         }
     }
 
@@ -205,5 +236,22 @@ impl Publisher {
             status,
         };
         snapshot.agents.insert(agent.clone(), Arc::new(known));
+    }
+}
+
+/// What the release that takes the calls says; of roles, what one that gets some of them says, if the other says nothing.
+fn rules_of(agent: &AgentId, status: &AgentStatus, catalog: &Catalog) -> AgentRules {
+    let current = status.replicas.first().map(|replica| replica.release);
+    let incoming = status.incoming.as_ref().map(|incoming| incoming.release);
+    let options = |release| Some(&catalog.get(agent, release)?.options);
+    let roles = |release| options(release)?.role_required.as_ref();
+    let required = current.and_then(roles).filter(|roles| !roles.is_empty());
+    let required = required.or_else(|| incoming.and_then(roles));
+    let calls = current
+        .and_then(options)
+        .and_then(|options| options.calls.as_ref());
+    AgentRules {
+        roles: required.into_iter().flatten().cloned().collect(),
+        calls: calls.map(|calls| calls.iter().cloned().collect()),
     }
 }

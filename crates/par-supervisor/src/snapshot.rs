@@ -187,6 +187,8 @@ impl Known {
                 .collect(),
             canary: self.canary(),
             rollout: self.rollout(),
+            role_required: self.made.options.role_required.clone().unwrap_or_default(),
+            calls: self.made.options.calls.clone(),
         }
     }
 

@@ -123,6 +123,11 @@ impl StateFolder {
         self.root.join("logs")
     }
 
+    /// What was decided about callers.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.root.join("audit")
+    }
+
     pub(crate) fn uploads(&self) -> PathBuf {
         self.root.join("uploads")
     }

@@ -3,11 +3,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use par_model::control::{
-    CallLimits, EndCause, Folders, IsolationSpec, KnownAs, Liveness, Report, Secret, WorkerSpec,
+    CallLimits, EndCause, Folders, IsolationSpec, KnownAs, Liveness, OwnPorts, Report, Secret,
+    WorkerSpec,
 };
 use par_model::egress::Egress;
 use par_model::limits::{Grouping, Limits};
@@ -91,7 +93,8 @@ pub fn run_alone(
         tokio::task::spawn_local(interrupted(signals, ending_in));
         let idle = Idle::new(None, reporter.clone());
         let (_unchanged, egress) = policies(&spec.egress);
-        let cause = life::live(spec, reporter.clone(), ending, idle, egress).await;
+        let own_ports = Rc::default();
+        let cause = life::live(spec, reporter.clone(), ending, idle, egress, own_ports).await;
         reporter.state(Report::Ending {
             cause: cause.clone(),
         });
@@ -184,6 +187,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
             own_ports: vec![(alone.port, alone.port), (alone.grpc_port, alone.grpc_port)],
             ..Egress::default()
         },
+        own_ports: OwnPorts::Open,
         agent,
     })
 }

@@ -7,6 +7,7 @@
 //!                                  └──────────┘ somebody who knows our secret
 //! ```
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -14,7 +15,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use par_egress::Policy;
-use par_model::control::{Adoption, Command, MAX_LINE, Report, Resumed, Secret, WorkerSpec};
+use par_model::control::{
+    Adoption, Command, MAX_LINE, OwnPorts, Report, Resumed, Secret, WorkerSpec,
+};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -60,8 +63,9 @@ async fn supervised() -> io::Result<()> {
     let (ending_in, ending) = watch::channel(Ending::No);
     let idle = Idle::new(spec.idle_timeout, reporter.clone());
     let (egress_in, egress) = policies(&spec.egress);
+    let own_ports = Rc::new(Cell::new(spec.own_ports));
     let conversation = Conversation {
-        doors: Doors::open(&spec)?,
+        doors: Doors::open(&spec, Rc::clone(&own_ports))?,
         reporter: reporter.clone(),
         reports,
         ending: ending_in,
@@ -71,7 +75,7 @@ async fn supervised() -> io::Result<()> {
         untold: vec![],
     };
     let conversing = tokio::task::spawn_local(conversation.run(link));
-    let cause = life::live(spec, reporter.clone(), ending, idle, egress).await;
+    let cause = life::live(spec, reporter.clone(), ending, idle, egress, own_ports).await;
     reporter.state(Report::Ending { cause });
     drop(reporter);
     if timeout(LAST_WORDS, conversing).await.is_err() {
@@ -101,27 +105,30 @@ struct Doors {
     listener: Option<UnixListener>,
     secret: Secret,
     patience: Duration,
+    own_ports: Rc<Cell<OwnPorts>>,
 }
 
 impl Doors {
-    fn open(spec: &WorkerSpec) -> io::Result<Self> {
+    fn open(spec: &WorkerSpec, own_ports: Rc<Cell<OwnPorts>>) -> io::Result<Self> {
         Ok(Self {
             listener: spec.control.as_ref().map(UnixListener::bind).transpose()?,
             secret: spec.secret.clone(),
             patience: spec.outlive,
+            own_ports,
         })
     }
 
     /// Somebody who knows our secret, if one comes in time.
     async fn next(&self) -> Option<Link> {
         let listener = self.listener.as_ref()?;
-        timeout(self.patience, self.first_known(listener))
-            .await
-            .ok()
+        let come = timeout(self.patience, self.first_known(listener)).await;
+        let (link, own_ports) = come.ok()?;
+        self.own_ports.set(own_ports);
+        Some(link)
     }
 
     /// Visitors are heard side by side: one who says nothing keeps nobody out.
-    async fn first_known(&self, listener: &UnixListener) -> Link {
+    async fn first_known(&self, listener: &UnixListener) -> (Link, OwnPorts) {
         let mut visitors = JoinSet::new();
         loop {
             tokio::select! {
@@ -132,7 +139,7 @@ impl Doors {
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 },
                 Some(visited) = visitors.join_next() => match visited {
-                    Ok(Some(link)) => return link,
+                    Ok(Some(known)) => return known,
                     _ => debug!("somebody came to the control socket who does not know us"),
                 },
             }
@@ -140,11 +147,11 @@ impl Doors {
     }
 }
 
-async fn known(stream: UnixStream, secret: Secret) -> Option<Link> {
+async fn known(stream: UnixStream, secret: Secret) -> Option<(Link, OwnPorts)> {
     let mut link = Link::new(stream);
     let said = timeout(FIRST_WORDS, next_line::<Adoption>(&mut link.lines)).await;
     match said {
-        Ok(Ok(Some(adoption))) if adoption.secret == secret => Some(link),
+        Ok(Ok(Some(adoption))) if adoption.secret == secret => Some((link, adoption.own_ports)),
         _ => None,
     }
 }

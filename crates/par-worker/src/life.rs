@@ -5,14 +5,14 @@
 //!   └───────────┴──────────┴────────┴── failed, ended, or told to end ──────▲
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use par_door::Names;
-use par_model::control::{EndCause, Report, WorkerSpec};
+use par_model::control::{EndCause, OwnPorts, Report, WorkerSpec};
 use par_model::log::Level;
 use par_package::Package;
 use par_protocol::frame::{Frame, Kind};
@@ -65,12 +65,13 @@ pub(crate) async fn live(
     ending: watch::Receiver<Ending>,
     idle: Rc<Idle>,
     egress: Policies,
+    own_ports: Rc<Cell<OwnPorts>>,
 ) -> EndCause {
     let (listeners, sockets) = match listen_everywhere(&spec).await {
         Ok(open) => open,
         Err(cause) => return cause,
     };
-    let front = front(&spec, sockets.as_ref(), &idle);
+    let front = front(&spec, sockets.as_ref(), &idle, own_ports);
     let watching = AbortOnDropHandle::new(tokio::task::spawn_local(Rc::clone(&idle).watch()));
     let server = match Server::start(&front, listeners) {
         Ok(server) => server,
@@ -102,12 +103,19 @@ pub(crate) async fn live(
     cause
 }
 
-fn front(spec: &WorkerSpec, sockets: Option<&Sockets>, idle: &Rc<Idle>) -> Rc<Front> {
+fn front(
+    spec: &WorkerSpec,
+    sockets: Option<&Sockets>,
+    idle: &Rc<Idle>,
+    own_ports: Rc<Cell<OwnPorts>>,
+) -> Rc<Front> {
     let about = About {
         agent: spec.agent.clone(),
         package_id: spec.package_id.clone(),
         port: spec.port,
         grpc_port: spec.grpc_port,
+        url: format!("{}/agents/{}", spec.supervisor_url, spec.agent),
+        own_ports,
         package: RefCell::default(),
     };
     let own = Own::at(sockets.map(Sockets::own));

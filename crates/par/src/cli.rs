@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::client::{Client, Origin, Trust};
+use crate::client::{Client, Credential, Origin, Trust};
 use crate::command::{
-    Context, build, call, completions, deploy, doctor, events, exec, init, inspect, lifecycle,
-    logs, network, ps, releases, run, secret, up, upgrade,
+    Context, audit, build, call, completions, deploy, doctor, events, exec, init, inspect,
+    lifecycle, logs, network, ps, releases, run, secret, token, up, upgrade,
 };
 use crate::terminal::Terminal;
 use crate::{demo, exit};
@@ -41,6 +41,10 @@ pub(crate) struct Cli {
         default_value = "http://127.0.0.1:8000"
     )]
     url: Origin,
+
+    /// A file with the token that we show to the supervisor; PAR_TOKEN may hold the token itself
+    #[arg(long, global = true, env = "PAR_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 
     /// Trust these certificates (PEM) for https://, instead of those that the machine trusts
     #[arg(long, global = true, env = "PAR_CA", value_name = "FILE")]
@@ -110,6 +114,10 @@ enum Command {
     Secret(secret::Secret),
     /// Put this binary in the place of the running supervisor; calls and agents go on
     Upgrade(upgrade::Upgrade),
+    /// Make, list and revoke tokens: who may call
+    Token(token::Token),
+    /// Show what was decided about callers
+    Audit(audit::Audit),
     /// Show what is in a package, and what is wrong with it
     Inspect(inspect::Inspect),
     /// Pack a folder into an .apkg, the same bytes every time
@@ -126,6 +134,7 @@ enum Command {
 
 impl Cli {
     pub(crate) fn run(self, terminal: Terminal) -> anyhow::Result<()> {
+        let credential = Credential::find(self.token_file.as_deref(), &self.url)?;
         let context = Context {
             client: Client::new(
                 self.url,
@@ -133,6 +142,7 @@ impl Cli {
                     ca: self.ca,
                     certificate: self.client_cert.zip(self.client_key),
                 },
+                credential,
             ),
             terminal,
         };
@@ -161,6 +171,8 @@ impl Cli {
             Command::Network(network) => wait_for(network.run(&context)),
             Command::Secret(secret) => wait_for(secret.run(&context)),
             Command::Upgrade(upgrade) => wait_for(upgrade.run(&context)),
+            Command::Token(token) => wait_for(token.run(&context)),
+            Command::Audit(audit) => wait_for(audit.run(&context)),
             Command::Doctor(doctor) => wait_for(doctor.run(&context)),
         }
     }

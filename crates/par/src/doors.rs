@@ -19,10 +19,6 @@ pub(crate) fn supervisor(
     terminal: Terminal,
 ) -> anyhow::Result<()> {
     par_telemetry::init(log);
-    if !settings.host.is_loopback() {
-        let host = settings.host;
-        tracing::warn!(%host, "whoever reaches this address can run programs here: there are no tokens yet");
-    }
     let announce = |announcement: &Announcement| {
         let Announcement { url, pid, state } = announcement;
         let said = if terminal.json {

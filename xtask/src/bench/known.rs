@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use par_gateway::{
-    Backend, Config, Control, ControlAnswer, Gateway, Listeners, Route, RouteTable, Routes,
+    Backend, Config, Control, ControlAnswer, Gate, Gateway, Listeners, Route, RouteTable, Routes,
     Targets, start,
 };
 use par_model::{AgentId, ReplicaId};
@@ -113,7 +113,10 @@ pub(super) fn gateway(routes: &Routes, config: Config) -> anyhow::Result<Gateway
     };
     let (callers, wake) = (Arc::new(|_| None), Arc::new(|_: &AgentId| {}));
     let routes = routes.clone();
-    Ok(start(listeners, config, routes, control, callers, wake)?)
+    let gate = Gate::open();
+    Ok(start(
+        listeners, config, routes, gate, control, callers, wake,
+    )?)
 }
 
 pub(super) fn table(agents: usize, socket: &Path) -> RouteTable {

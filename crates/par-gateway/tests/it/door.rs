@@ -75,14 +75,22 @@ async fn a_process_that_runs_no_agent_is_refused() {
 }
 
 #[tokio::test]
-async fn the_control_api_learns_through_which_door_a_request_came() {
+async fn an_agent_hears_from_the_control_api_that_it_lives_and_nothing_else() {
     let house = House::new();
-    let mut wire = Wire::through(&house.internal_door()).await;
-    wire.send("GET /supervisor/status HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n")
+    for (path, status, words) in [
+        ("/runtime/health", 200, "control /runtime/health for caller"),
+        ("/supervisor/status", 403, "agent `caller` may call agents"),
+    ] {
+        let mut wire = Wire::through(&house.internal_door()).await;
+        wire.send(&format!(
+            "GET {path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n"
+        ))
         .await;
-    let answer = wire.read_to_end().await;
-    assert!(
-        answer.contains("control /supervisor/status for caller"),
-        "{answer}"
-    );
+        let answer = wire.read_to_end().await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        assert!(answer.contains(words), "{answer}");
+    }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Full};
 use par_gateway::{
-    Backend, Callers, Config, Control, Gateway, Listeners, Peer, Route, RouteTable, Routes,
+    Backend, Callers, Config, Control, Gate, Gateway, Listeners, Peer, Route, RouteTable, Routes,
     Targets, Tls, Wake, start,
 };
 use par_model::{AgentId, ReplicaId};
@@ -47,14 +47,26 @@ impl House {
 
     pub(crate) fn secured(tls: Tls, config: Config) -> Self {
         let public = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        Self::open(public, Some(tls), config, Arc::new(|_| None))
+        Self::open(public, Some(tls), config, Arc::new(|_| None), Gate::open())
     }
 
     pub(crate) fn on(public: TcpListener, config: Config, callers: Callers) -> Self {
-        Self::open(public, None, config, callers)
+        Self::open(public, None, config, callers, Gate::open())
     }
 
-    fn open(public: TcpListener, tls: Option<Tls>, config: Config, callers: Callers) -> Self {
+    /// Callers from outside pass as this gate says.
+    pub(crate) fn behind(gate: Gate) -> Self {
+        let public = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::open(public, None, Config::default(), Arc::new(|_| None), gate)
+    }
+
+    fn open(
+        public: TcpListener,
+        tls: Option<Tls>,
+        config: Config,
+        callers: Callers,
+        gate: Gate,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let wakes = Arc::new(Mutex::new(Vec::new()));
         let woken = Arc::clone(&wakes);
@@ -65,8 +77,16 @@ impl House {
             tls,
             internal: Some(UnixListener::bind(folder.path().join("internal")).expect("a socket")),
         };
-        let gateway =
-            start(listeners, config, routes.clone(), control(), callers, wake).expect("a gateway");
+        let gateway = start(
+            listeners,
+            config,
+            routes.clone(),
+            gate,
+            control(),
+            callers,
+            wake,
+        )
+        .expect("a gateway");
         Self {
             address: gateway.local_addr(),
             gateway,

@@ -9,6 +9,7 @@ mod door;
 mod figures;
 mod forwarding;
 mod frames;
+mod gate;
 mod hold;
 mod house;
 mod limits;

@@ -58,8 +58,10 @@ async fn what_is_no_grpc_is_answered_as_over_http_1() {
 async fn the_control_api_learns_which_agent_asks_over_http_2() {
     let house = House::new();
     let channel = Channel::through(&house.internal_door()).await;
-    let control = get2(&channel, "/status").await;
-    assert!(control.body.contains("/status for caller"), "{control:?}");
+    let control = get2(&channel, "/runtime/health").await;
+    assert!(control.body.contains("/health for caller"), "{control:?}");
+    let more = get2(&channel, "/status").await;
+    assert!(more.body.contains("may call agents"), "{more:?}");
 }
 
 #[tokio::test]

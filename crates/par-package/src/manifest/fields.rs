@@ -111,6 +111,18 @@ impl Fields {
             .collect()
     }
 
+    /// One text, or a list of them.
+    pub(crate) fn words(&mut self, name: &str, findings: &mut Findings) -> Vec<Written<String>> {
+        let is_text = self
+            .entries
+            .get(name)
+            .is_some_and(|entry| entry.value.text().is_some());
+        match is_text {
+            true => self.text(name, findings).into_iter().collect(),
+            false => self.texts(name, findings),
+        }
+    }
+
     pub(crate) fn items(&mut self, name: &str, findings: &mut Findings) -> Vec<Written<Rc<Node>>> {
         let Some(node) = self.node(name) else {
             return vec![];

@@ -42,6 +42,8 @@ pub(crate) struct RawManifest {
     pub(crate) ui_base_path: Text,
     pub(crate) mcp: Option<RawMcp>,
     pub(crate) network: Vec<Written<String>>,
+    /// One word, or several.
+    pub(crate) role_required: Vec<Written<String>>,
     pub(crate) shown: BTreeMap<String, Json>,
     pub(crate) unknown: BTreeMap<String, Json>,
 }
@@ -82,6 +84,7 @@ impl RawManifest {
         raw.read_metadata(&mut fields, findings);
         raw.runtime = read_runtime(&mut fields, findings);
         raw.exports = read_exports(&mut fields, "exports", findings);
+        raw.role_required = fields.words("role_required", findings);
         raw.mcp = read_mcp(&mut fields, findings);
         for name in SHOWN {
             let node = fields.node(name);

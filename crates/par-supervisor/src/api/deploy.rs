@@ -30,7 +30,7 @@ use super::refusal::ApiError;
 use super::spawn::{check_env, check_options, check_package_id, refused};
 use super::text_field::{broken, form, text_of};
 use super::{Api, Shared};
-use crate::catalog::Made;
+use crate::catalog::{Made, with_roles_of};
 use crate::snapshot::traceback;
 
 /// Events that may wait for a slow reader; progress beyond that is left out.
@@ -158,7 +158,7 @@ fn made_of(options: DeployOptions, package: &Package) -> Result<Made, ApiError> 
         package: package.root.clone(),
         env: options.env_vars,
         secrets: Secrets(options.secrets),
-        options: options.options,
+        options: with_roles_of(options.options, package),
         note: None,
         unusable: None,
     })

@@ -1,5 +1,6 @@
 //! The control API: `/supervisor/…`, `/runtime/health`, `/metrics`, and its own description at `/openapi.json`.
 
+mod audit;
 mod deploy;
 mod events;
 mod health;
@@ -16,6 +17,7 @@ mod spawn;
 mod status;
 mod stock;
 mod text_field;
+mod tokens;
 mod upgrade;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -36,6 +39,7 @@ use par_model::api::TlsStatus;
 use refusal::ApiError;
 pub(crate) use stock::Deployments;
 
+use crate::access::{AuditLog, Gatekeeper};
 use crate::events::EventLog;
 use crate::message::Control;
 
@@ -44,6 +48,8 @@ pub(crate) struct Api {
     pub(crate) control: Control,
     pub(crate) events: Arc<EventLog>,
     pub(crate) intake: Intake,
+    pub(crate) gatekeeper: Gatekeeper,
+    pub(crate) audit: Arc<AuditLog>,
     pub(crate) host: std::net::IpAddr,
     /// None without TLS.
     pub(crate) tls: Option<tokio::sync::watch::Receiver<TlsStatus>>,
@@ -68,6 +74,24 @@ const LARGEST_JSON: usize = 2 << 20;
 ))]
 struct Description;
 
+/// How callers say who they are, where they have to.
+fn secured(mut description: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "A token of `par token create`, or a JWT of the configured issuer",
+        ))
+        .build();
+    let components = description.components.get_or_insert_default();
+    components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    description.security = Some(vec![
+        SecurityRequirement::new("bearer", Vec::<String>::new()),
+        // On loopback, unless it is set otherwise.
+        SecurityRequirement::default(),
+    ]);
+    description
+}
+
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(status::status))
@@ -88,6 +112,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(secrets::list, secrets::set))
         .routes(routes!(secrets::remove))
         .routes(routes!(upgrade::upgrade))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(audit::read))
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(deploy::deploy))
@@ -99,6 +126,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(events::read))
         .routes(routes!(stock::outcome))
         .split_for_parts();
+    let description = secured(description);
     router
         .route("/openapi.json", get(async || Json(description)))
         .fallback(async || ApiError::not_found("Not Found").into_response())

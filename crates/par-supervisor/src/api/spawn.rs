@@ -20,7 +20,7 @@ use super::outcome::port_of;
 use super::refusal::ApiError;
 use super::{Api, Shared};
 use crate::bounds;
-use crate::catalog::Made;
+use crate::catalog::{Made, with_roles_of};
 
 /// Longest name of a package that whoever deploys it may choose, in bytes.
 const LONGEST_PACKAGE_ID: usize = 1 << 10;
@@ -89,6 +89,7 @@ pub(super) async fn made_from(
         .await
         .map_err(refused)?;
     network::ask(&mut options, &package.manifest);
+    let options = with_roles_of(options, &package);
     Ok(Made {
         agent: named,
         package_id: if fields.package_id.is_empty() {

@@ -24,7 +24,7 @@ use super::refusal::ApiError;
 use super::spawn::check_env;
 use super::text_field::{broken, discard, form, text_of};
 use super::{Api, Shared};
-use crate::catalog::Made;
+use crate::catalog::{Made, with_roles_of};
 
 /// Deployments whose outcome is remembered.
 const REMEMBERED: usize = 1000;
@@ -204,6 +204,7 @@ fn made_of(agent: AgentId, env: BTreeMap<String, String>, package: Package) -> M
         .collect();
     let mut options = par_model::api::SpawnOptions::default();
     super::network::ask(&mut options, &package.manifest);
+    let options = with_roles_of(options, &package);
     Made {
         agent,
         package_id: package.label(),

@@ -53,6 +53,8 @@
 //! key = "key.pem"
 //! client_ca = "clients.pem"
 //! client_auth = "required"     # or optional, none
+//! [access]                     # who may call: see access.rs
+//! anonymous_loopback = true
 //!
 //! [[agents]]
 //! id = "hello"                 # without one, the package's name
@@ -77,7 +79,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::door::DoorSettings;
 use super::table::{Notes, Value};
-use super::{Mistake, door, execution, isolation, limits, logs, tls, webhooks};
+use super::{Mistake, access, door, execution, isolation, limits, logs, tls, webhooks};
+use crate::access::AccessSettings;
 use crate::bounds;
 use crate::events::webhooks::Webhook;
 use crate::limits::LimitDefaults;
@@ -115,6 +118,7 @@ pub(super) struct File {
     pub(super) logs: LogSettings,
     pub(super) door: DoorSettings,
     pub(super) tls: tls::Written,
+    pub(super) access: AccessSettings,
     pub(super) agents: Vec<FileAgent>,
     pub(super) webhooks: Vec<Webhook>,
 }
@@ -156,7 +160,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 22] = [
+        const KNOWN: [&str; 23] = [
             "host",
             "port",
             "state",
@@ -177,6 +181,7 @@ impl File {
             "logs",
             "door",
             "tls",
+            "access",
             "agents",
             "webhooks",
         ];
@@ -240,6 +245,7 @@ impl File {
                 "logs" => file.logs = logs::read(value, notes),
                 "door" => file.door = door::read(value, notes),
                 "tls" => file.tls = tls::read(value, folder, notes),
+                "access" => file.access = access::read(value, folder, notes),
                 "agents" => file.agents = agents(value, folder, notes),
                 "webhooks" => file.webhooks = webhooks::read(value, folder, notes),
                 unknown => notes.unknown(unknown, &key.span(), &KNOWN),
@@ -269,7 +275,7 @@ fn agents(value: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Vec<FileAg
 }
 
 fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<FileAgent> {
-    const KNOWN: [&str; 23] = [
+    const KNOWN: [&str; 25] = [
         "id",
         "package",
         "env",
@@ -293,6 +299,8 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
         "liveness_interval_seconds",
         "liveness_deadline_seconds",
         "liveness_path",
+        "role_required",
+        "calls",
     ];
     let (mut id, mut package, mut env, mut options) =
         (None, None, BTreeMap::new(), SpawnOptions::default());
@@ -328,6 +336,8 @@ fn agent(entry: &Value<'_>, folder: &Path, notes: &mut Notes<'_>) -> Option<File
                 options.liveness_deadline_seconds = notes.number(name, value)
             }
             "liveness_path" => options.liveness_path = notes.text(name, value),
+            "role_required" => options.role_required = Some(access::listed(name, value, notes)),
+            "calls" => options.calls = Some(access::listed(name, value, notes)),
             unknown => notes.unknown(unknown, &key.span(), &KNOWN),
         }
     }

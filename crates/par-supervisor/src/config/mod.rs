@@ -1,5 +1,6 @@
 //! Settings: flags over `PAR_*` over `par.toml` over defaults, read once, every mistake reported together.
 
+mod access;
 mod door;
 mod execution;
 mod file;
@@ -21,6 +22,9 @@ use par_model::control::CallLimits;
 use par_model::limits::LimitsBy;
 use par_store::KeySource;
 
+pub(crate) use access::reachable;
+
+use crate::access::AccessSettings;
 use crate::events::webhooks::Webhook;
 use crate::logs::LogSettings;
 pub use door::DoorSettings;
@@ -91,6 +95,7 @@ pub struct Settings {
     pub logs: LogSettings,
     pub door: DoorSettings,
     pub tls: Option<TlsFiles>,
+    pub access: AccessSettings,
     pub agents: Vec<FileAgent>,
     /// Who is told what happens.
     pub webhooks: Vec<Webhook>,
@@ -202,6 +207,7 @@ impl Settings {
             logs: file.logs,
             door: file.door,
             tls,
+            access: file.access,
             agents: file.agents,
             webhooks: file.webhooks,
         };
@@ -306,7 +312,7 @@ fn parse_body_limit(megabytes: u64) -> Result<u64, String> {
 }
 
 /// `$XDG_STATE_HOME/par`, usually `~/.local/state/par`.
-fn usual_state() -> PathBuf {
+pub fn usual_state() -> PathBuf {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use super::{EventLog, blocking, happening, now_ms, to_api};
 use course::{Course, Next, Reply};
+pub(crate) use post::connector;
 use post::{Poster, Signed};
 pub use signature::Secret;
 pub use target::Target;

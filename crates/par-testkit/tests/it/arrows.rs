@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Who may know whom. The rest may not.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("par-model", &[]),
+    ("par-access", &["par-model"]),
     ("par-telemetry", &[]),
     ("par-protocol", &["par-model"]),
     ("par-package", &["par-model"]),
@@ -15,10 +16,14 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("par-sandbox", &["par-model"]),
     ("par-door", &["par-model"]),
     ("par-egress", &["par-model"]),
-    ("par-gateway", &["par-door", "par-model", "par-telemetry"]),
+    (
+        "par-gateway",
+        &["par-access", "par-door", "par-model", "par-telemetry"],
+    ),
     (
         "par-worker",
         &[
+            "par-access",
             "par-door",
             "par-egress",
             "par-model",
@@ -31,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     (
         "par-supervisor",
         &[
+            "par-access",
             "par-door",
             "par-gateway",
             "par-lifecycle",
@@ -89,7 +95,7 @@ fn crates_depend_only_along_the_arrows() {
 
 #[test]
 fn crates_that_decide_do_not_perform() {
-    for name in ["par-model", "par-lifecycle", "par-package"] {
+    for name in ["par-access", "par-model", "par-lifecycle", "par-package"] {
         assert!(!knows_tokio(name), "{name} decides; it does not perform");
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use par_model::CallError;
@@ -97,6 +98,12 @@ fn may_serve(service: &str) -> bool {
         && !standard.iter().any(|prefix| service.starts_with(prefix))
 }
 
+/// A token for the supervisor that came here by mistake, or by another agent's hand.
+fn has_our_token(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(AUTHORIZATION).into_iter();
+    lines.any(|line| par_access::is_our_token(line.as_bytes()))
+}
+
 /// On a public door nobody is believed who he says he is.
 pub(super) fn strip_ours(headers: &mut HeaderMap) {
     let ours = headers
@@ -105,5 +112,8 @@ pub(super) fn strip_ours(headers: &mut HeaderMap) {
     let forged: Vec<HeaderName> = ours.cloned().collect();
     for name in forged {
         headers.remove(name);
+    }
+    if has_our_token(headers) {
+        headers.remove(AUTHORIZATION);
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -244,7 +244,14 @@ pub(crate) fn head_of(parts: &Parts, door: &Door, end: bool, websocket: bool) ->
 
 fn headers_of(parts: &Parts, text: impl Fn(&HeaderValue) -> String) -> Vec<(String, String)> {
     let ours = |name: &HeaderName| name.as_str().starts_with("x-par-") || name == TRANSFER_ENCODING;
-    let kept = parts.headers.iter().filter(|(name, _)| !ours(name));
+    // A token for the supervisor that came to the agent's own port.
+    let for_us = |name: &HeaderName, value: &HeaderValue| {
+        *name == AUTHORIZATION && par_access::is_our_token(value.as_bytes())
+    };
+    let kept = parts
+        .headers
+        .iter()
+        .filter(|(name, value)| !ours(name) && !for_us(name, value));
     let mut headers: Vec<_> = kept
         .map(|(name, value)| (name.to_string(), text(value)))
         .collect();

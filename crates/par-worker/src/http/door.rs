@@ -17,12 +17,12 @@ pub(crate) enum Door {
 }
 
 impl Door {
-    pub(crate) fn is_public(&self) -> bool {
-        matches!(self, Self::Public { .. })
-    }
-
     pub(crate) fn is_trusted(&self) -> bool {
         matches!(self, Self::Supervisor { .. })
+    }
+
+    pub(crate) fn is_public(&self) -> bool {
+        matches!(self, Self::Public { .. })
     }
 
     pub(crate) fn is_agents_own(&self) -> bool {

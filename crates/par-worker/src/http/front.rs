@@ -1,6 +1,6 @@
 //! Which surface answers a request. The runtime's own paths win over the agent's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use par_door::{Names, settle_host};
 use par_model::CallError;
-use par_model::control::CallLimits;
+use par_model::control::{CallLimits, OwnPorts};
 use par_protocol::frame::Frame;
 use par_protocol::harness::Serves;
 use par_telemetry::metrics::Format;
@@ -35,6 +35,9 @@ pub(crate) struct About {
     pub(crate) package_id: String,
     pub(crate) port: u16,
     pub(crate) grpc_port: u16,
+    /// Where the supervisor passes calls on to it.
+    pub(crate) url: String,
+    pub(crate) own_ports: Rc<Cell<OwnPorts>>,
     pub(crate) package: RefCell<Option<AboutPackage>>,
 }
 
@@ -153,6 +156,12 @@ impl Front {
     pub(crate) fn check<B>(&self, door: &Door, request: &mut Request<B>) -> Result<(), CallError> {
         if !door.is_public() {
             return Ok(());
+        }
+        if self.about.own_ports.get() == OwnPorts::Closed {
+            return Err(CallError::Forbidden(format!(
+                "everybody needs a token here, and the agent's own ports cannot tell who has one: call {}",
+                self.about.url
+            )));
         }
         settle_host(request)?;
         self.names.admit_request(request.headers())

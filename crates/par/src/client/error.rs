@@ -53,6 +53,9 @@ impl ClientError {
             (Self::Unreachable { .. }, _) => {
                 "start one with `par up`, or name another with --url or PAR_URL"
             }
+            (Self::Refused { status, .. }, _) if status.as_u16() == 401 => {
+                "show a token with --token-file or PAR_TOKEN; whoever runs the supervisor makes one with `par token create`"
+            }
             (_, Exit::Unknown) => "`par ps` lists the agents",
             (_, Exit::NotNow) => "`par ps` shows how the agents are; then try again",
             _ => return None,

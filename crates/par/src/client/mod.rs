@@ -1,6 +1,7 @@
 //! Asks the supervisor: HTTP/1.1, one connection a request, bodies streamed both ways.
 
 mod answer;
+mod credential;
 mod error;
 mod events;
 mod multipart;
@@ -11,7 +12,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::request::Builder;
 use http::{Method, Request};
 use http_body_util::Full;
@@ -26,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 pub(crate) use answer::Answer;
+pub(crate) use credential::{Credential, save};
 pub(crate) use error::ClientError;
 pub(crate) use events::{Event, Events};
 pub(crate) use multipart::Upload;
@@ -41,11 +43,16 @@ type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 pub(crate) struct Client {
     origin: Origin,
     trust: Trust,
+    credential: Option<Credential>,
 }
 
 impl Client {
-    pub(crate) fn new(origin: Origin, trust: Trust) -> Self {
-        Self { origin, trust }
+    pub(crate) fn new(origin: Origin, trust: Trust, credential: Option<Credential>) -> Self {
+        Self {
+            origin,
+            trust,
+            credential,
+        }
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -86,11 +93,15 @@ impl Client {
 
     /// One whose answer shall be of `media_type`.
     pub(crate) fn request_for(&self, method: Method, path: &str, media_type: &str) -> Builder {
-        Request::builder()
+        let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.origin.base_path()))
             .header(HOST, self.origin.authority())
-            .header(ACCEPT, media_type)
+            .header(ACCEPT, media_type);
+        match &self.credential {
+            Some(credential) => request.header(AUTHORIZATION, credential.header()),
+            None => request,
+        }
     }
 
     async fn ask<T: DeserializeOwned>(

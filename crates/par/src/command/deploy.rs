@@ -7,7 +7,7 @@ use http::Method;
 use par_model::api::{DeployEvent, DeployOptions, Deployed, SpawnOptions};
 use par_model::limits::Priority;
 use par_model::network::Destination;
-use par_model::{AgentId, RestartMode};
+use par_model::{AgentId, RestartMode, Role};
 use tokio::fs::File;
 
 use super::Context;
@@ -95,6 +95,13 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "DESTINATION")]
     grant_network: Vec<Destination>,
 
+    /// A role of which callers need one; may be given several times [default: what the package asks for]
+    #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+    role_required: Option<Vec<Role>>,
+
+    /// An agent that this one may call, and no others; may be given several times
+    #[arg(long, value_name = "AGENT", value_delimiter = ',')]
+    calls: Option<Vec<AgentId>>,
     #[command(flatten)]
     limits: LimitFlags,
 
@@ -240,6 +247,8 @@ impl Deploy {
             canary_percent: self.canary,
             grant_network: self.grant_network,
             options: SpawnOptions {
+                role_required: self.role_required,
+                calls: self.calls,
                 replicas: self.replicas,
                 idle_timeout_seconds: self.idle_timeout,
                 idle_stop_seconds: self.idle_stop,

@@ -1,6 +1,7 @@
 //! The commands, one a file: its arguments, then what it does.
 
 mod asking;
+pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod completions;
@@ -21,6 +22,7 @@ pub(crate) mod ps;
 pub(crate) mod releases;
 pub(crate) mod run;
 pub(crate) mod secret;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod upgrade;
 

@@ -62,7 +62,7 @@ impl Demo {
             _ = signals.next() => return Ok(()),
         };
         let context = Context {
-            client: Client::new(supervisor.origin().clone(), Trust::default()),
+            client: Client::new(supervisor.origin().clone(), Trust::default(), None),
             terminal,
         };
         let story = Story::new(&context, folder.path());

@@ -197,8 +197,9 @@ fn all_files(folder: &std::path::Path, into: &mut Vec<std::path::PathBuf>) {
         if path.is_dir() {
             all_files(&path, into);
         }
-        // A lock says nothing about any package.
-        if path.file_name().is_some_and(|name| name != ".lock") {
+        // A lock says nothing about any package, and that somebody asked is to be kept.
+        let is_of_packages = |name: &std::ffi::OsStr| name != ".lock" && name != "changes.jsonl";
+        if path.file_name().is_some_and(is_of_packages) {
             into.push(path);
         }
     }

@@ -1,5 +1,7 @@
 //! The binary as its users meet it.
 
+mod access;
+mod access_issuer;
 mod adoption;
 mod agents_calling;
 mod alone;

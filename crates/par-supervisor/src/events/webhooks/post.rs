@@ -77,21 +77,15 @@ pub(super) struct Poster {
 impl Poster {
     /// Reads the machine's certificates if one of the targets needs them.
     pub(super) async fn for_targets(mut targets: impl Iterator<Item = &Target>) -> Self {
-        let roots = match targets.any(|target| target.is_secure) {
-            true => blocking(machine_roots).await,
-            false => RootCertStore::empty(),
-        };
-        Self::trusting(roots)
+        Self {
+            tls: connector(targets.any(|target| target.is_secure)).await,
+        }
     }
 
+    #[cfg(test)]
     fn trusting(roots: RootCertStore) -> Self {
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has the usual versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         Self {
-            tls: TlsConnector::from(Arc::new(config)),
+            tls: trusting(roots),
         }
     }
 
@@ -109,6 +103,23 @@ impl Poster {
         let stream = self.tls.connect(name, stream).await;
         exchange(stream.map_err(PostError::Secure)?, request).await
     }
+}
+
+/// Trusts whom this machine trusts, if that will be needed.
+pub(crate) async fn connector(is_needed: bool) -> TlsConnector {
+    trusting(match is_needed {
+        true => blocking(machine_roots).await,
+        false => RootCertStore::empty(),
+    })
+}
+
+fn trusting(roots: RootCertStore) -> TlsConnector {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has the usual versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<u16, PostError>
@@ -136,7 +147,7 @@ fn machine_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let (usable, _unusable) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
-        tracing::warn!("this machine trusts no certificates: no webhook can be reached by https");
+        tracing::warn!("this machine trusts no certificates: nobody can be reached by https");
     }
     roots
 }

@@ -1,6 +1,7 @@
 //! Where a webhook is.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use http::Uri;
@@ -62,6 +63,33 @@ impl FromStr for Target {
 }
 
 impl Target {
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether nobody on the way can change what comes from there.
+    pub(crate) fn is_trustworthy(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        let is_here = address.is_ok_and(|address| address.is_loopback());
+        self.is_secure || is_here || self.host == "localhost"
+    }
+
     fn scheme(&self) -> &'static str {
         if self.is_secure { "https" } else { "http" }
     }

@@ -1,0 +1,4 @@
+//! Decisions and identities as a whole.
+
+mod decisions;
+mod jwts;
