@@ -49,5 +49,5 @@ pub use papers::FolderError;
 pub use problem::{Problem, Problems};
 pub use requirements::{EnvironmentKey, InvalidRequirement, Requirement, Requirements};
 pub use runtime::{InvalidRange, OtherPython, Runtime, Unsupported};
-pub use store::Store;
+pub use store::{Store, remove_tree};
 pub use stubs::StubNeeds;

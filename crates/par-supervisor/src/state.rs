@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use par_model::control::Folders;
 use par_model::{AgentId, ReplicaId};
+use par_package::remove_tree;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
@@ -89,7 +90,7 @@ impl StateFolder {
             let path = entry?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
             if !stem.is_some_and(|stem| keep.iter().any(|kept| kept == stem)) {
-                remove(&path)?;
+                remove_tree(&path)?;
             }
         }
         Ok(())
@@ -154,8 +155,8 @@ impl StateFolder {
         for removed in [
             std::fs::remove_file(self.control_socket(replica)),
             std::fs::remove_file(socket),
-            std::fs::remove_dir_all(folder),
-            std::fs::remove_dir_all(self.sessions(replica)),
+            remove_tree(&folder),
+            remove_tree(&self.sessions(replica)),
         ] {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -202,7 +203,7 @@ impl Drop for StateFolder {
         if self.handed_over.get() {
             return;
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.run)
+        if let Err(error) = remove_tree(&self.run)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "failed to remove the folder of sockets");
@@ -225,16 +226,9 @@ fn private_folder(path: &Path) -> io::Result<()> {
 /// Leftovers of an earlier life: nobody else uses this state folder.
 fn clear(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
-        remove(&entry?.path())?;
+        remove_tree(&entry?.path())?;
     }
     Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return std::fs::remove_dir_all(path);
-    }
-    std::fs::remove_file(path)
 }
 
 /// The folder for sockets, the same in every life: workers that outlive one are found there by the next.

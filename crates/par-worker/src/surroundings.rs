@@ -79,7 +79,7 @@ pub(crate) fn ground(
 ) -> io::Result<Ground> {
     let folder = spec.folders.sessions.clone();
     if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
+        par_package::remove_tree(&folder)?;
     }
     std::fs::create_dir_all(&folder)?;
     let view = View {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use par_model::Profile;
-use seccompiler::SeccompCmpArgLen::Dword;
+use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -81,14 +81,38 @@ fn allowed(profile: Profile) -> io::Result<Rules> {
         libc::SYS_personality,
         personas.into_iter().collect::<io::Result<_>>()?,
     );
-    rules.insert(
-        libc::SYS_socketpair,
-        vec![rule(vec![condition(0, Eq, number(libc::AF_UNIX))?])?],
-    );
     if profile.has_namespaces() {
+        let unix = condition(0, Eq, number(libc::AF_UNIX))?;
+        rules.insert(libc::SYS_socketpair, vec![rule(vec![unix])?]);
         rules.insert(libc::SYS_socket, sockets()?);
+    } else {
+        rules.insert(libc::SYS_socketpair, bound_pairs()?);
+        rules.insert(libc::SYS_prlimit64, own_limits()?);
     }
     Ok(rules)
+}
+
+/// Pairs whose ends stay with each other: an end of datagrams can be sent to any socket that has a name in the file system,
+/// of which Landlock knows nothing.
+fn bound_pairs() -> io::Result<Vec<SeccompRule>> {
+    let pair = |kind| {
+        rule(vec![
+            condition(0, Eq, number(libc::AF_UNIX))?,
+            condition(1, MaskedEq(TYPE_MASK), number(kind))?,
+        ])
+    };
+    [libc::SOCK_STREAM, libc::SOCK_SEQPACKET]
+        .into_iter()
+        .map(pair)
+        .collect()
+}
+
+/// To see the limits of any process, and to set one's own. Whoever may set those of another process of the same user can end
+/// it, with a limit of processor time, and Landlock does not see it.
+fn own_limits() -> io::Result<Vec<SeccompRule>> {
+    let own = rule(vec![condition(0, Eq, 0)?])?;
+    let nothing_new = SeccompCondition::new(2, Qword, Eq, 0).map_err(io::Error::other)?;
+    Ok(vec![own, rule(vec![nothing_new])?])
 }
 
 /// Of our own network, and of our own files.
@@ -138,6 +162,13 @@ fn refused(profile: Profile) -> io::Result<Rules> {
         );
     } else {
         rules.insert(libc::SYS_socket, vec![]);
+        let datagrams = condition(1, MaskedEq(TYPE_MASK), number(libc::SOCK_DGRAM))?;
+        rules.insert(libc::SYS_socketpair, vec![rule(vec![datagrams])?]);
+        let of_others = vec![
+            condition(0, Ne, 0)?,
+            SeccompCondition::new(2, Qword, Ne, 0).map_err(io::Error::other)?,
+        ];
+        rules.insert(libc::SYS_prlimit64, vec![rule(of_others)?]);
     }
     Ok(rules)
 }
@@ -239,5 +270,28 @@ mod tests {
                 assert!(program.len() < 2048, "{profile}: {} steps", program.len());
             }
         }
+    }
+
+    #[test]
+    fn without_a_network_of_its_own_no_socket_has_an_address_and_no_limit_of_others_is_set() {
+        use rustix::io::Errno;
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        use rustix::process::{Resource, getppid, getrlimit, prlimit, setrlimit};
+
+        let behind = std::thread::spawn(|| {
+            rustix::thread::set_no_new_privs(true).expect("given up");
+            install(Profile::Restricted).expect("installed");
+            let pair =
+                |kind| socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map(drop);
+            let same = getrlimit(Resource::Core);
+            (
+                pair(SocketType::DGRAM),
+                pair(SocketType::STREAM),
+                prlimit(getppid(), Resource::Core, same.clone()).map(drop),
+                setrlimit(Resource::Core, same),
+            )
+        });
+        let expected = (Err(Errno::PERM), Ok(()), Err(Errno::PERM), Ok(()));
+        assert_eq!(behind.join().expect("it ended"), expected);
     }
 }

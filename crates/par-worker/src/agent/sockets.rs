@@ -28,7 +28,7 @@ impl Sockets {
             return Ok(None);
         }
         if sockets.folder.exists() {
-            std::fs::remove_dir_all(&sockets.folder)?; // of an earlier life
+            par_package::remove_tree(&sockets.folder)?; // of an earlier life
         }
         DirBuilder::new()
             .recursive(true)
@@ -71,7 +71,7 @@ impl Sockets {
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+        if let Err(error) = par_package::remove_tree(&self.folder) {
             warn!(%error, "failed to remove the folder of the agent's sockets");
         }
     }

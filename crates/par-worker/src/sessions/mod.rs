@@ -369,9 +369,7 @@ async fn bury_with_folder(interpreter: Interpreter) {
 }
 
 async fn remove(folder: PathBuf) {
-    let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&folder) {
-        // Code may have put something else in its place.
-        Err(error) if error.kind() == ErrorKind::NotADirectory => std::fs::remove_file(folder),
+    let removed = tokio::task::spawn_blocking(move || match par_package::remove_tree(&folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed,
     });
