@@ -131,7 +131,7 @@ mod tests {
         fs::write(outside.join("kept"), "").expect("written");
         std::os::unix::fs::symlink(&outside, root.join("a/b/c/link")).expect("linked");
         for locked in ["a/b/c", "a/b", "a"] {
-            fs::set_permissions(root.join(locked), Permissions::from_mode(0)).expect("locked");
+            fs::set_permissions(root.join(locked), Permissions::from_mode(0o000)).expect("locked");
         }
         remove_tree(&root).expect("removed");
         assert!(!root.exists() && outside.join("kept").exists());

@@ -287,7 +287,7 @@ mod tests {
             (
                 pair(SocketType::DGRAM),
                 pair(SocketType::STREAM),
-                prlimit(getppid(), Resource::Core, same.clone()).map(drop),
+                prlimit(getppid(), Resource::Core, same).map(drop),
                 setrlimit(Resource::Core, same),
             )
         });

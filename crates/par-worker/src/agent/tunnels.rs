@@ -61,13 +61,12 @@ pub(crate) fn of(spec: &WorkerSpec, proxy: SocketAddr) -> Vec<Tunnel> {
 
 fn to_supervisor(spec: &WorkerSpec) -> Option<Tunnel> {
     let address: SocketAddr = spec.supervisor_url.strip_prefix("http://")?.parse().ok()?;
-    let end = match &spec.supervisor_socket {
-        Some(socket) => End::Socket(socket.clone()),
-        None => End::Address(address),
-    };
+    // Without a channel on which the supervisor knows who calls there is no way: through its public door an agent would be
+    // somebody of this machine, who may do everything.
+    let socket = spec.supervisor_socket.clone()?;
     Some(Tunnel {
         port: address.port(),
-        end,
+        end: End::Socket(socket),
     })
 }
 
