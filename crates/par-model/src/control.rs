@@ -72,6 +72,8 @@ pub struct WorkerSpec {
     pub egress: Egress,
     #[serde(default)]
     pub own_ports: OwnPorts,
+    #[serde(default)]
+    pub install: InstallRules,
 }
 
 /// Who is answered on the agent's own ports. Only the supervisor can tell callers apart.
@@ -156,6 +158,30 @@ impl Default for IsolationSpec {
             user: None,
             session_user: None,
             missing: vec![],
+        }
+    }
+}
+
+/// What the installation of dependencies may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRules {
+    /// Whether packages without a wheel are built: that runs their code, behind the same walls as the agent's.
+    pub source_distributions: bool,
+    /// Hosts beside those of the package index, such as `files.example.org` or `files.example.org:8443`.
+    pub hosts: Vec<String>,
+    /// Most bytes of all files of one environment.
+    pub bytes: u64,
+    /// For all of it.
+    pub deadline: Duration,
+}
+
+impl Default for InstallRules {
+    fn default() -> Self {
+        Self {
+            source_distributions: false,
+            hosts: vec![],
+            bytes: 8 << 30,
+            deadline: Duration::from_secs(900),
         }
     }
 }

@@ -7,8 +7,14 @@ use crate::interpreter::Interpreter;
 
 /// Written into the environment's folder by the caller, before the steps run: [`crate::Requirements::text`].
 pub const REQUIREMENTS_FILE: &str = "requirements.txt";
-/// Written by the caller after the last step; an environment without it is not finished.
-pub const COMPLETE_FILE: &str = ".complete";
+/// What becomes of packages that have no wheel for this interpreter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// They are refused: a wheel is unpacked, and nothing of it is run.
+    Refused,
+    /// They are built, and what they say how is run.
+    Built,
+}
 
 /// One command to run, and what to tell people meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +24,23 @@ pub struct Step {
 }
 
 /// The commands that make an environment in `target` and install its requirements file into it.
-pub fn install_plan(interpreter: &Interpreter, uv: Option<&Path>, target: &Path) -> Vec<Step> {
-    match uv {
+pub fn install_plan(
+    interpreter: &Interpreter,
+    uv: Option<&Path>,
+    target: &Path,
+    sources: Sources,
+) -> Vec<Step> {
+    let mut steps = match uv {
         Some(uv) => with_uv(interpreter, uv, target),
         None => with_pip(interpreter, target),
+    };
+    if sources == Sources::Refused
+        && let Some(install) = steps.last_mut()
+    {
+        let words = ["--only-binary", ":all:"].map(OsString::from);
+        install.argv.extend(words);
     }
+    steps
 }
 
 /// Where an environment's modules are.
@@ -100,12 +118,14 @@ fn with_pip(interpreter: &Interpreter, target: &Path) -> Vec<Step> {
 
 /// The line of an installer's output that says why it failed.
 pub fn failure_reason(output: &str) -> String {
-    const TELLING: [&str; 9] = [
+    const TELLING: [&str; 11] = [
         "No matching distribution found",
         "was not found in the package registry",
         "ResolutionImpossible",
         "conflicting dependencies",
         "requirements are unsatisfiable",
+        "no usable wheels",
+        "is not allowed to reach",
         "No space left on device",
         "Temporary failure in name resolution",
         "Connection refused",

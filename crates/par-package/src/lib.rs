@@ -37,9 +37,7 @@ pub use entry_path::{EntryPath, InvalidPath};
 pub use environment::{Variables, agent_environment, is_reserved};
 pub use error::PackageError;
 pub use inspect::{Inspection, Layout, Surfaces, Variable, inspect};
-pub use install::{
-    COMPLETE_FILE, REQUIREMENTS_FILE, Step, failure_reason, install_plan, site_packages,
-};
+pub use install::{REQUIREMENTS_FILE, Sources, Step, failure_reason, install_plan, site_packages};
 pub use interpreter::{Interpreter, UnknownInterpreter};
 pub use limits::Limits;
 pub use manifest::{AgentName, EntryPoint, Export, InvalidWord, Manifest, Mcp, is_variable_name};

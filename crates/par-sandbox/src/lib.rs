@@ -13,6 +13,7 @@ mod confine;
 mod descendants;
 mod exit;
 mod group;
+mod installer;
 mod own;
 mod private_tmp;
 mod processes;
@@ -33,7 +34,8 @@ pub use descendants::{
 };
 pub use exit::{end_cause, signal_name};
 pub use group::{Group, GroupEvents, GroupUsage, Groups, OutOfMemoryNotices, Swept};
-pub use own::{FAILPOINT, name_process, spawn_own, spawn_successor, spawn_worker};
+pub use installer::run_confined_tool;
+pub use own::{FAILPOINT, name_process, spawn_own, spawn_successor, spawn_worker, tool_variables};
 pub use private_tmp::PrivateTmp;
 pub use processes::{ProcessEntry, process_table};
 pub use share::limit_process;

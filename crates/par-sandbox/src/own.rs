@@ -1,6 +1,6 @@
 //! Processes of our own binary.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub fn spawn_worker(control: OwnedFd) -> io::Result<Child> {
         .arg0("par")
         .arg("worker")
         .env_clear()
-        .envs(std::env::vars_os().filter(|(name, _)| for_tools(name)))
+        .envs(tool_variables())
         .stdin(control)
         .stdout(Stdio::null())
         // A group of its own: Ctrl-C at the terminal is the supervisor's business.
@@ -62,8 +62,13 @@ pub fn name_process(name: &CStr) -> io::Result<()> {
 /// Names the step of the confiner at which an agent of a test never goes on. Not in a release.
 pub const FAILPOINT: &str = "PAR_FAILPOINT";
 
+/// Of our own environment, what tools get.
+pub fn tool_variables() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| for_tools(name))
+}
+
 /// Variables by which people point pip, uv and the network stack to their index.
-pub(crate) fn for_tools(name: &OsStr) -> bool {
+fn for_tools(name: &OsStr) -> bool {
     const EXACT: [&str; 6] = [
         "PATH",
         "HOME",

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use par_model::Layer;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::children::start;
-use crate::own::for_tools;
+use crate::own::tool_variables;
 
 /// The last bytes of a tool's output that are kept for its failure.
 const KEPT_OUTPUT: usize = 64 << 10;
@@ -33,6 +34,14 @@ pub enum ToolError {
         status: ExitStatus,
         output: String,
     },
+    #[error("`{program}` was not run: {layer} did not take hold {why}")]
+    NotConfined {
+        program: String,
+        layer: Layer,
+        why: String,
+    },
+    #[error("`{program}` was ended: {why}")]
+    Ended { program: String, why: String },
 }
 
 /// One line of a tool's output.
@@ -58,7 +67,7 @@ pub async fn run_tool(
     tool.args(argv.get(1..).unwrap_or_default())
         .current_dir(folder)
         .env_clear()
-        .envs(std::env::vars_os().filter(|(name, _)| for_tools(name)))
+        .envs(tool_variables())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -90,7 +99,7 @@ pub async fn run_tool(
 }
 
 /// Reads to the end; a line longer than the bound is shown in pieces.
-async fn read_lines(
+pub(crate) async fn read_lines(
     from: Option<impl AsyncRead + Unpin>,
     on_line: &mut impl FnMut(Line<'_>),
 ) -> String {

@@ -533,6 +533,7 @@ fn ground(
         },
         sessions: settings.execution,
         known_as: settings.door.known_as(),
+        install: settings.install.clone(),
         wanted: settings.limits.clone(),
         groups,
         outlive: settings.worker_grace,

@@ -42,6 +42,7 @@ pub(crate) struct Ground {
     pub(crate) limits: par_model::control::CallLimits,
     pub(crate) sessions: par_model::SessionLimits,
     pub(crate) known_as: par_model::control::KnownAs,
+    pub(crate) install: par_model::control::InstallRules,
     pub(crate) wanted: LimitDefaults,
     pub(crate) groups: Arc<par_sandbox::Groups>,
     pub(crate) walls: crate::walls::Walls,

@@ -377,6 +377,7 @@ impl Incarnation {
             limits: ground.limits,
             sessions: self.ground.sessions,
             known_as: self.ground.known_as.clone(),
+            install: self.ground.install.clone(),
             liveness: made.liveness(),
             own_ports: ground.own_ports,
         }

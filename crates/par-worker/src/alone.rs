@@ -8,8 +8,8 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use par_model::control::{
-    CallLimits, EndCause, Folders, IsolationSpec, KnownAs, Liveness, OwnPorts, Report, Secret,
-    WorkerSpec,
+    CallLimits, EndCause, Folders, InstallRules, IsolationSpec, KnownAs, Liveness, OwnPorts,
+    Report, Secret, WorkerSpec,
 };
 use par_model::egress::Egress;
 use par_model::limits::{Grouping, Limits};
@@ -39,6 +39,7 @@ pub struct Alone {
     pub state: PathBuf,
     pub python: Option<PathBuf>,
     pub isolation: IsolationSpec,
+    pub install: InstallRules,
     /// Where other agents may be found, such as `http://127.0.0.1:8000`; empty: nowhere.
     pub supervisor_url: String,
     /// Where the agent may go.
@@ -181,6 +182,7 @@ fn spec_of(alone: Alone) -> Result<WorkerSpec, AloneError> {
         limits: CallLimits::default(),
         sessions: SessionLimits::default(),
         known_as: KnownAs::default(),
+        install: alone.install,
         liveness: Liveness::default(),
         egress: Egress {
             granted: alone.network,

@@ -111,7 +111,7 @@ pub(crate) fn ground(
 }
 
 /// The folder that an interpreter is installed in, where its standard library is.
-fn home_of(python: &Path) -> Option<PathBuf> {
+pub(crate) fn home_of(python: &Path) -> Option<PathBuf> {
     let python = python.canonicalize().ok()?;
     Some(python.parent()?.parent()?.to_owned())
 }

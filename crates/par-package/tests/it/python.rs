@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use par_package::{Interpreter, Runtime, failure_reason, install_plan, site_packages};
+use par_package::{Interpreter, Runtime, Sources, failure_reason, install_plan, site_packages};
 
 fn python(minor: u8) -> Interpreter {
     Interpreter::parse(&format!(r#"{{"path": "/usr/bin/python3.{minor}", "version": [3, {minor}, 4], "implementation": "cpython"}}"#))
@@ -96,7 +96,7 @@ fn interpreters_that_cannot_run_the_harness_are_refused() {
 fn an_environment_is_made_with_uv_when_it_is_there() {
     let target = Path::new("/envs/k");
     let commands = |uv: Option<&Path>| -> Vec<String> {
-        let steps = install_plan(&python(11), uv, target);
+        let steps = install_plan(&python(11), uv, target, Sources::Built);
         steps
             .iter()
             .map(|step| {

@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use par_model::Profile;
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
 };
+
+use super::plan::Confinement;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -28,20 +29,53 @@ const TYPE_MASK: u64 = 0xf;
 /// A new namespace of any kind.
 const NEW_NAMESPACES: u64 = 0x7e02_0080;
 
+/// Those that a program may make.
+#[derive(Clone, Copy)]
+enum Sockets {
+    /// Behind them is nothing but what was put there.
+    OfItsNetwork,
+    /// For the one port that Landlock lets through.
+    Tcp,
+    None,
+}
+
+impl Sockets {
+    fn of(asked: &Confinement) -> Self {
+        match asked.connects_to {
+            _ if asked.profile.has_namespaces() => Self::OfItsNetwork,
+            Some(_) => Self::Tcp,
+            None => Self::None,
+        }
+    }
+
+    fn families(self) -> &'static [i32] {
+        match self {
+            Self::OfItsNetwork => &[
+                libc::AF_UNIX,
+                libc::AF_NETLINK,
+                libc::AF_INET,
+                libc::AF_INET6,
+            ],
+            Self::Tcp => &[libc::AF_INET],
+            Self::None => &[],
+        }
+    }
+}
+
 /// To be the last step: most of what came before is not allowed afterwards.
-pub(super) fn install(profile: Profile) -> io::Result<()> {
-    for program in programs(profile)? {
+pub(super) fn install(asked: &Confinement) -> io::Result<()> {
+    for program in programs(Sockets::of(asked))? {
         seccompiler::apply_filter(&program).map_err(io::Error::other)?;
     }
     Ok(())
 }
 
-fn programs(profile: Profile) -> io::Result<[BpfProgram; 2]> {
+fn programs(sockets: Sockets) -> io::Result<[BpfProgram; 2]> {
     let not_implemented = SeccompAction::Errno(errno(libc::ENOSYS));
     let not_permitted = SeccompAction::Errno(errno(libc::EPERM));
     Ok([
-        compile(allowed(profile)?, not_implemented, SeccompAction::Allow)?,
-        compile(refused(profile)?, SeccompAction::Allow, not_permitted)?,
+        compile(allowed(sockets)?, not_implemented, SeccompAction::Allow)?,
+        compile(refused(sockets)?, SeccompAction::Allow, not_permitted)?,
     ])
 }
 
@@ -59,7 +93,7 @@ fn compile(
     filter.try_into().map_err(io::Error::other)
 }
 
-fn allowed(profile: Profile) -> io::Result<Rules> {
+fn allowed(wanted: Sockets) -> io::Result<Rules> {
     let mut rules: Rules = ALLOWED
         .iter()
         .chain(ALLOWED_HERE)
@@ -81,14 +115,24 @@ fn allowed(profile: Profile) -> io::Result<Rules> {
         libc::SYS_personality,
         personas.into_iter().collect::<io::Result<_>>()?,
     );
-    if profile.has_namespaces() {
-        let unix = condition(0, Eq, number(libc::AF_UNIX))?;
-        rules.insert(libc::SYS_socketpair, vec![rule(vec![unix])?]);
-        rules.insert(libc::SYS_socket, sockets()?);
-    } else {
-        rules.insert(libc::SYS_socketpair, bound_pairs()?);
-        rules.insert(libc::SYS_prlimit64, own_limits()?);
+    match wanted {
+        Sockets::OfItsNetwork => {
+            let unix = condition(0, Eq, number(libc::AF_UNIX))?;
+            rules.insert(libc::SYS_socketpair, vec![rule(vec![unix])?]);
+        }
+        Sockets::Tcp | Sockets::None => {
+            rules.insert(libc::SYS_socketpair, bound_pairs()?);
+            rules.insert(libc::SYS_prlimit64, own_limits()?);
+        }
     }
+    match wanted {
+        Sockets::OfItsNetwork => rules.insert(libc::SYS_socket, sockets()?),
+        Sockets::Tcp => rules.insert(
+            libc::SYS_socket,
+            internet(libc::AF_INET, libc::SOCK_STREAM)?,
+        ),
+        Sockets::None => None,
+    };
     Ok(rules)
 }
 
@@ -118,7 +162,6 @@ fn own_limits() -> io::Result<Vec<SeccompRule>> {
 /// Of our own network, and of our own files.
 fn sockets() -> io::Result<Vec<SeccompRule>> {
     let family = |family| condition(0, Eq, number(family));
-    let kind = |kind| condition(1, MaskedEq(TYPE_MASK), number(kind));
     let protocol = |protocol| condition(2, Eq, number(protocol));
     let mut rules = vec![
         rule(vec![family(libc::AF_UNIX)?])?,
@@ -127,41 +170,39 @@ fn sockets() -> io::Result<Vec<SeccompRule>> {
             protocol(libc::NETLINK_ROUTE)?,
         ])?,
     ];
-    for internet in [libc::AF_INET, libc::AF_INET6] {
-        for type_ in TYPES {
-            for number in PROTOCOLS {
-                rules.push(rule(vec![
-                    family(internet)?,
-                    kind(type_)?,
-                    protocol(number)?,
-                ])?);
-            }
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for kind in TYPES {
+            rules.extend(internet(family, kind)?);
         }
     }
     Ok(rules)
 }
 
-fn refused(profile: Profile) -> io::Result<Rules> {
+fn internet(family: i32, kind: i32) -> io::Result<Vec<SeccompRule>> {
+    let rules = PROTOCOLS.iter().map(|protocol| {
+        rule(vec![
+            condition(0, Eq, number(family))?,
+            condition(1, MaskedEq(TYPE_MASK), number(kind))?,
+            condition(2, Eq, number(*protocol))?,
+        ])
+    });
+    rules.collect()
+}
+
+fn refused(sockets: Sockets) -> io::Result<Rules> {
     let mut rules: Rules = REFUSED.iter().map(|call| (*call, vec![])).collect();
     let requests = REFUSED_IOCTLS.iter();
     let requests = requests.map(|request| rule(vec![condition(1, Eq, *request)?]));
     rules.insert(libc::SYS_ioctl, requests.collect::<io::Result<_>>()?);
-    if profile.has_namespaces() {
-        let families = [
-            libc::AF_UNIX,
-            libc::AF_NETLINK,
-            libc::AF_INET,
-            libc::AF_INET6,
-        ];
-        let none = families
-            .into_iter()
-            .map(|family| condition(0, Ne, number(family)));
-        rules.insert(
-            libc::SYS_socket,
-            vec![rule(none.collect::<io::Result<_>>()?)?],
-        );
-    } else {
-        rules.insert(libc::SYS_socket, vec![]);
+    let families = sockets.families().iter();
+    let none = families.map(|family| condition(0, Ne, number(*family)));
+    let none: Vec<SeccompCondition> = none.collect::<io::Result<_>>()?;
+    let none = match none.is_empty() {
+        true => vec![],
+        false => vec![rule(none)?],
+    };
+    rules.insert(libc::SYS_socket, none);
+    if !matches!(sockets, Sockets::OfItsNetwork) {
         let datagrams = condition(1, MaskedEq(TYPE_MASK), number(libc::SOCK_DGRAM))?;
         rules.insert(libc::SYS_socketpair, vec![rule(vec![datagrams])?]);
         let of_others = vec![
@@ -265,9 +306,9 @@ mod tests {
 
     #[test]
     fn filters_of_every_profile_compile_and_are_small() {
-        for profile in [Profile::Full, Profile::Userns, Profile::Restricted] {
-            for program in programs(profile).expect("compiled") {
-                assert!(program.len() < 2048, "{profile}: {} steps", program.len());
+        for sockets in [Sockets::OfItsNetwork, Sockets::Tcp, Sockets::None] {
+            for program in programs(sockets).expect("compiled") {
+                assert!(program.len() < 2048, "{} steps", program.len());
             }
         }
     }

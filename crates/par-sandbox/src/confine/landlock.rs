@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd,
-    Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, PathBeneath,
+    PathFd, Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetStatus,
+    Scope,
 };
 
 use super::plan::Confinement;
@@ -46,6 +47,10 @@ pub(super) fn restrict(asked: &Confinement) -> io::Result<()> {
     }
     for path in asked.view.writable.iter() {
         rules = allow(rules, path, AccessFs::from_all(REQUIRED))?;
+    }
+    if let Some(port) = asked.connects_to.filter(|_| !has_root) {
+        let rule = NetPort::new(port, AccessNet::ConnectTcp);
+        rules = rules.add_rule(rule).map_err(io::Error::other)?;
     }
     let status = rules.restrict_self().map_err(io::Error::other)?;
     match status.ruleset {

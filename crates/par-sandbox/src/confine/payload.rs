@@ -90,7 +90,7 @@ pub(super) fn run_with(
 fn wall_in(asked: &Confinement, confined: &mut Confined) -> Result<(), Failed> {
     landlock::restrict(asked).step("apply Landlock")?;
     confined.layers.push(Layer::Landlock);
-    filter::install(asked.profile).step("filter system calls")?;
+    filter::install(asked).step("filter system calls")?;
     confined.layers.push(Layer::Seccomp);
     Ok(())
 }

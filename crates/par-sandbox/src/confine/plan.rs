@@ -43,6 +43,8 @@ pub struct Confinement {
     pub view: View,
     /// TCP ports on the loopback address of the private network on which the worker listens.
     pub ports: Vec<u16>,
+    /// The one TCP port that it may connect to where it has no network of its own and would have no sockets.
+    pub connects_to: Option<u16>,
     /// Most bytes of private memory that each process of the agent may have.
     pub data_bytes: Option<u64>,
     /// Where there is no root of its own.
@@ -71,6 +73,7 @@ impl Default for Confinement {
             user: None,
             view: View::default(),
             ports: vec![],
+            connects_to: None,
             data_bytes: None,
             private_tmp: None,
             keeps_orphans: false,

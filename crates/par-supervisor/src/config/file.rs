@@ -20,6 +20,12 @@
 //! profile = "auto"             # or full, userns, restricted, unsafe
 //! minimum = "restricted"       # nothing starts with less
 //!
+//! [packages]                   # dependencies of agents
+//! source_distributions = false # true: packages without a wheel are built, which runs their code
+//! hosts = []                   # to download from, beside those of the package index
+//! environment_mb = 8192        # of one set of dependencies
+//! deadline_seconds = 900
+//!
 //! [limits]                     # of agents that ask for no other; 0: none
 //! memory_limit_mb = 2048
 //! pids_limit = 512
@@ -74,12 +80,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use par_model::api::SpawnOptions;
+use par_model::control::InstallRules;
 use par_model::{AgentId, RestartMode, SessionLimits};
 use toml::de::{DeTable, DeValue};
 
 use super::door::DoorSettings;
 use super::table::{Notes, Value};
-use super::{Mistake, access, door, execution, isolation, limits, logs, tls, webhooks};
+use super::{Mistake, access, door, execution, isolation, limits, logs, packages, tls, webhooks};
 use crate::access::AccessSettings;
 use crate::bounds;
 use crate::events::webhooks::Webhook;
@@ -113,6 +120,7 @@ pub(super) struct File {
     pub(super) body_limit_mb: Option<(String, u64)>,
     pub(super) limits_by: Option<(String, String)>,
     pub(super) isolation: isolation::Written,
+    pub(super) packages: InstallRules,
     pub(super) limits: LimitDefaults,
     pub(super) execution: SessionLimits,
     pub(super) logs: LogSettings,
@@ -160,7 +168,7 @@ impl File {
     }
 
     fn from_table(table: &DeTable<'_>, folder: &Path, notes: &mut Notes<'_>) -> Self {
-        const KNOWN: [&str; 23] = [
+        const KNOWN: [&str; 24] = [
             "host",
             "port",
             "state",
@@ -176,6 +184,7 @@ impl File {
             "body_limit_mb",
             "limits_by",
             "isolation",
+            "packages",
             "limits",
             "execution",
             "logs",
@@ -240,6 +249,7 @@ impl File {
                     file.limits_by = notes.text("limits_by", value).map(|text| (place, text))
                 }
                 "isolation" => file.isolation = isolation::read(value, notes),
+                "packages" => file.packages = packages::read(value, notes),
                 "limits" => file.limits = limits::read(value, notes),
                 "execution" => file.execution = execution::read(value, notes),
                 "logs" => file.logs = logs::read(value, notes),

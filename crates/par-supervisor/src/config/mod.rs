@@ -7,6 +7,7 @@ mod file;
 mod isolation;
 mod limits;
 mod logs;
+mod packages;
 mod table;
 mod tls;
 mod webhooks;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use par_model::SessionLimits;
-use par_model::control::CallLimits;
+use par_model::control::{CallLimits, InstallRules};
 use par_model::limits::LimitsBy;
 use par_store::KeySource;
 
@@ -90,6 +91,7 @@ pub struct Settings {
     pub body_limit: u64,
     pub limits_by: LimitsBy,
     pub isolation: IsolationSettings,
+    pub install: InstallRules,
     pub limits: LimitDefaults,
     pub execution: SessionLimits,
     pub logs: LogSettings,
@@ -202,6 +204,7 @@ impl Settings {
                 .unwrap_or_else(|| CallLimits::default().body),
             isolation: isolation::settle(isolation, &mut mistakes),
             limits_by: checked(limits_by, |word| word.parse(), &mut mistakes).unwrap_or_default(),
+            install: file.packages,
             limits: file.limits,
             execution: file.execution,
             logs: file.logs,

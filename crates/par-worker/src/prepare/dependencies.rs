@@ -5,17 +5,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use par_model::control::WorkerSpec;
 use par_model::log::Level;
-use par_package::{Interpreter, Package, Requirements, Step, StubNeeds};
-use par_sandbox::{ToolError, run_tool};
+use par_package::{Interpreter, Package, Requirements, StubNeeds};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::installation::Installation;
+use super::sealed;
 use crate::chain;
 use crate::reports::Reporter;
 
-/// For one step of an installation.
-const LONGEST_STEP: Duration = Duration::from_secs(900);
+/// Environments of another layout are left to those who use them.
+const LAYOUT: &str = "2";
 
 /// Between two tries to be the one who installs.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -28,9 +30,9 @@ pub(crate) struct Environment {
 
 /// The environment for what `package` requires, installed first if it is not there; `None` when it requires nothing.
 pub(crate) async fn ensure(
+    spec: &WorkerSpec,
     package: &Package,
     interpreter: &Interpreter,
-    folder: &Path,
     reporter: &Reporter,
 ) -> Result<Option<Environment>, String> {
     let (requirements, overruled) = StubNeeds::of(&package.root).raise(package.requirements());
@@ -40,13 +42,15 @@ pub(crate) async fn ensure(
     if requirements.is_empty() {
         return Ok(None);
     }
+    let folder = spec.folders.environments.join(LAYOUT);
+    std::fs::create_dir_all(&folder).map_err(|error| chain(&error))?;
     let home = folder.join(requirements.key(interpreter).as_str());
     if !is_complete(&home) {
         let _alone = lock(&home, reporter).await.map_err(|error| chain(&error))?;
         if !is_complete(&home)
-            && let Err(reason) = install(&requirements, interpreter, &home, reporter).await
+            && let Err(reason) = install(spec, &requirements, interpreter, &home, reporter).await
         {
-            remove(&home, reporter);
+            remove(&home, reporter).await;
             return Err(reason);
         }
     }
@@ -58,14 +62,19 @@ pub(crate) async fn ensure(
 }
 
 fn is_complete(home: &Path) -> bool {
-    home.join(par_package::COMPLETE_FILE).is_file()
+    seal_of(home).is_file() && home.is_dir()
+}
+
+/// Beside the environment, where its installer cannot write: there when it is finished.
+fn seal_of(home: &Path) -> PathBuf {
+    home.with_extension("complete")
 }
 
 /// What could not be installed is of no use to anybody.
-fn remove(home: &Path, reporter: &Reporter) {
-    if let Err(error) = std::fs::remove_dir_all(home)
-        && error.kind() != io::ErrorKind::NotFound
-    {
+async fn remove(home: &Path, reporter: &Reporter) {
+    let useless = home.to_owned();
+    let removed = tokio::task::spawn_blocking(move || sealed::remove(&useless)).await;
+    if let Err(error) = removed.map_err(io::Error::other).flatten() {
         let words = format!("failed to remove {}: {error}", home.display());
         reporter.say(Level::Warning, words);
     }
@@ -91,41 +100,27 @@ async fn lock(home: &Path, reporter: &Reporter) -> io::Result<File> {
 }
 
 async fn install(
+    spec: &WorkerSpec,
     requirements: &Requirements,
     interpreter: &Interpreter,
     home: &Path,
     reporter: &Reporter,
 ) -> Result<(), String> {
-    let prepared = || -> io::Result<()> {
-        if home.exists() {
-            std::fs::remove_dir_all(home)?; // An installation that was cut off.
-        }
-        std::fs::create_dir_all(home)?;
-        std::fs::write(
-            home.join(par_package::REQUIREMENTS_FILE),
-            requirements.text(),
-        )
+    let cut_off = home.to_owned(); // An installation that was.
+    let removed = tokio::task::spawn_blocking(move || sealed::remove(&cut_off)).await;
+    removed
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(|error| chain(&error))?;
+    let installation = Installation {
+        spec,
+        interpreter,
+        uv: find_on_path("uv").and_then(|uv| uv.canonicalize().ok()),
+        home,
+        reporter,
     };
-    prepared().map_err(|error| chain(&error))?;
-    let uv = find_on_path("uv");
-    for step in par_package::install_plan(interpreter, uv.as_deref(), home) {
-        perform(&step, home, reporter).await?;
-    }
-    std::fs::write(home.join(par_package::COMPLETE_FILE), "").map_err(|error| chain(&error))
-}
-
-async fn perform(step: &Step, home: &Path, reporter: &Reporter) -> Result<(), String> {
-    reporter.progress(step.label.clone());
-    let on_line = |line: &str| {
-        if line.starts_with("Collecting ") || line.starts_with("Installing ") {
-            reporter.progress(line.to_owned());
-        }
-    };
-    match run_tool(&step.argv, home, LONGEST_STEP, on_line).await {
-        Ok(()) => Ok(()),
-        Err(ToolError::Failed { output, .. }) => Err(par_package::failure_reason(&output)),
-        Err(error) => Err(chain(&error)),
-    }
+    installation.run(requirements).await?;
+    std::fs::write(seal_of(home), "").map_err(|error| chain(&error))
 }
 
 pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {

@@ -1,8 +1,12 @@
 //! What has to be there before the agent's code is loaded: an interpreter, our Python side, its dependencies.
 
 mod dependencies;
+mod index;
+mod installation;
 mod interpreters;
 mod python_side;
+mod relay;
+mod sealed;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,10 +56,9 @@ pub(crate) async fn prepare(
     if let Some(warning) = warning {
         reporter.say(par_model::log::Level::Warning, warning);
     }
-    let environment =
-        dependencies::ensure(package, &interpreter, &spec.folders.environments, reporter)
-            .await
-            .map_err(|reason| EndCause::DependenciesFailed { reason })?;
+    let environment = dependencies::ensure(spec, package, &interpreter, reporter)
+        .await
+        .map_err(|reason| EndCause::DependenciesFailed { reason })?;
     Ok(match environment {
         None => bare(interpreter, &home),
         Some(environment) => Prepared {

@@ -90,6 +90,7 @@ impl Run {
             state: settings.state,
             python: settings.python,
             network: self.grant_network,
+            install: settings.install,
             supervisor_url: context.client.origin().to_string(),
         };
         let on_report = move |report| tell(terminal, &url, report);

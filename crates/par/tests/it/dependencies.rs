@@ -32,7 +32,7 @@ fn agents_that_require_the_same_share_one_environment_and_an_unknown_package_is_
     let error = hopeless["error"].as_str().unwrap_or_default();
     assert!(error.contains("no-such-package-of-par-tests"), "{hopeless}");
     scene.wait_for_log("hopeless", "no-such-package-of-par-tests");
-    let environments = scene.system.state().join("environments");
+    let environments = scene.system.state().join("environments/2");
     let kept = std::fs::read_dir(environments).expect("a folder");
     let kept = kept.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir()));
     assert_eq!(kept.count(), 1, "what could not be installed is not kept");

@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use crate::backend::{self, AGENT};
 use crate::scene::{PATIENCE, Scene};
 
-const ATTACKS: &str = include_str!("attacks.py");
+pub(crate) const ATTACKS: &str = include_str!("attacks.py");
 
 /// What attackers look for, alive as long as this.
-struct Bait {
+pub(crate) struct Bait {
     folder: TempDir,
     tcp: TcpListener,
     _socket: UnixListener,
@@ -27,7 +27,7 @@ struct Bait {
 
 impl Bait {
     /// Open to everybody: it is not its permissions that are tried.
-    fn lay(victim: u32) -> Self {
+    pub(crate) fn lay(victim: u32) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("bait-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"));
@@ -48,11 +48,11 @@ impl Bait {
         }
     }
 
-    fn new_file(&self) -> PathBuf {
+    pub(crate) fn new_file(&self) -> PathBuf {
         self.folder.path().join("new")
     }
 
-    fn shown(&self) -> Value {
+    pub(crate) fn shown(&self) -> Value {
         json!({
             "file": self.folder.path().join("file"),
             "new_file": self.new_file(),
@@ -85,7 +85,7 @@ fn reached(scene: &Scene, bait: &Bait) -> [Value; 2] {
     [agent.json(), session]
 }
 
-fn profiles() -> Vec<&'static str> {
+pub(crate) fn profiles() -> Vec<&'static str> {
     match geteuid().is_root() {
         true => vec!["full", "userns"],
         false => vec!["userns"],

@@ -28,6 +28,7 @@ mod failing_handlers;
 mod failing_starts;
 mod grpc;
 mod hanging;
+mod hostile_packages;
 mod idle;
 mod isolation;
 mod limits;
