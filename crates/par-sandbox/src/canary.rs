@@ -43,6 +43,9 @@ pub struct Bait {
     victim: i32,
 }
 
+/// What everybody reaches who is not kept from it: without this a trial says nothing.
+const BASIC: [Reach; 3] = [Reach::ReadFile, Reach::ConnectTcp, Reach::SignalProcess];
+
 /// What a canary can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -161,6 +164,13 @@ async fn try_both(profile: Profile, user: Option<u32>, group: Option<&Group>) ->
     let reached = ground.send(walls).await?;
     if let Some(reach) = reached.first() {
         let why = format!("a program behind its walls could {}", reach.words());
+        return Ok(Tried::Fails { why, advice: None });
+    }
+    if let Some(reach) = BASIC.iter().find(|reach| !free.contains(reach)) {
+        let why = format!(
+            "nothing is proven: one without walls could not {} either",
+            reach.words()
+        );
         return Ok(Tried::Fails { why, advice: None });
     }
     let unproven = Reach::ALL

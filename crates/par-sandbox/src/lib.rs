@@ -35,7 +35,10 @@ pub use descendants::{
 pub use exit::{end_cause, signal_name};
 pub use group::{Group, GroupEvents, GroupUsage, Groups, OutOfMemoryNotices, Swept};
 pub use installer::run_confined_tool;
-pub use own::{FAILPOINT, name_process, spawn_own, spawn_successor, spawn_worker, tool_variables};
+pub use own::{
+    FAILPOINT, leave_no_core_file, name_process, spawn_own, spawn_successor, spawn_worker,
+    tool_variables,
+};
 pub use private_tmp::PrivateTmp;
 pub use processes::{ProcessEntry, process_table};
 pub use share::limit_process;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::process::{Child, Command};
 
 use crate::children::start;
@@ -52,6 +53,15 @@ pub fn spawn_successor(binary: &Path, socket: OwnedFd, variable: &str) -> io::Re
         .env(variable, "1")
         .stdin(socket);
     start(&mut command)
+}
+
+/// No core file of this process, or of what it starts, is ever written: secrets lie in its memory.
+pub fn leave_no_core_file() -> io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(setrlimit(Resource::Core, none)?)
 }
 
 /// Gives the calling process a name for `ps` and `top`; the kernel keeps 15 bytes of it.

@@ -92,6 +92,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Serves until the first signal, then ends in order; a second signal ends what is left at once.
 pub fn run(settings: Settings, announce: impl FnOnce(&Announcement)) -> Result<(), StartError> {
+    par_sandbox::leave_no_core_file()?;
     par_sandbox::adopt_orphans()?;
     let inheritance = Inheritance::of_this_process().map_err(StartError::TakeOver)?;
     let (public, lock, predecessor) = match inheritance {

@@ -64,6 +64,7 @@ pub fn run_alone(
     mut on_report: impl FnMut(Report) + 'static,
     mut on_log: impl FnMut(LogLine) + 'static,
 ) -> Result<(), AloneError> {
+    par_sandbox::leave_no_core_file().map_err(AloneError::State)?;
     par_sandbox::adopt_orphans().map_err(AloneError::State)?;
     let spec = spec_of(alone)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -42,6 +42,7 @@ const MOST_VISITORS: usize = 64;
 
 /// Serves one agent until it ends or is asked to.
 pub fn run() -> io::Result<()> {
+    par_sandbox::leave_no_core_file()?;
     par_sandbox::adopt_orphans()?;
     par_sandbox::name_process(c"par-worker")?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -26,6 +26,8 @@ const BACKEND_SOCKET: &str = "pixell-python-agent-50051.sock";
 /// What an agent sees of the machine's files.
 pub(crate) fn view(spec: &WorkerSpec, prepared: &Prepared, sockets: Option<&Sockets>) -> View {
     let mut read_only = programs(prepared);
+    // An interpreter in somebody's home would show it whole, and everything of ours with it.
+    read_only.retain(|folder| !spec.folders.workspace.starts_with(folder));
     read_only.push(spec.package.clone());
     let mut writable = vec![spec.folders.workspace.clone()];
     writable.extend(sockets.map(|sockets| sockets.folder().to_owned()));

@@ -22,6 +22,8 @@ pub(super) fn run(
     let asked = &received.plan.confinement;
     let sources = root::Sources::open(&asked.view)?;
     super::namespaces::become_inner_user()?;
+    // Who becomes another user may be looked into again, as the machine is set.
+    super::hide()?;
     limits::die_with_parent().step("be ended with the confiner")?;
     root::make(sources, &asked.view)?;
     confined.layers.push(Layer::PrivateRoot);

@@ -10,7 +10,7 @@ pub(super) const PROGRAMS: [&str; 7] = [
 /// Settings that are the same on many machines: public certificates, and which of several programs has a name.
 pub(super) const SETTINGS: [&str; 4] = [
     "/etc/ssl/certs",
-    "/etc/pki/tls",
+    "/etc/pki/tls/certs",
     "/etc/pki/ca-trust",
     "/etc/alternatives",
 ];
