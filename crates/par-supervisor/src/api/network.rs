@@ -55,7 +55,7 @@ pub(super) async fn grant(
     post, path = "/supervisor/agents/{process_id}/network/revoke",
     params(("process_id", description = "`par-<agent>`, or the bare agent id")),
     request_body = Destinations,
-    responses((status = 200, body = Network), (status = 404, description = "One of them is not granted: none was revoked", body = Detail))
+    responses((status = 200, body = Network), (status = 404, description = "One of them is not granted: none was revoked", body = Detail), (status = 422, description = "A destination, or the agent's name, is wrong", body = Detail))
 )]
 pub(super) async fn revoke(
     State(api): Shared,

@@ -24,7 +24,7 @@ const MOST_HOSTS: usize = 16;
 #[utoipa::path(
     get, path = "/supervisor/agents/{process_id}/secrets",
     params(("process_id", description = "`par-<agent>`, or the bare agent id")),
-    responses((status = 200, body = SecretList))
+    responses((status = 200, body = SecretList), (status = 422, description = "That is no agent's name", body = Detail))
 )]
 pub(super) async fn list(
     State(api): Shared,
@@ -73,7 +73,7 @@ pub(super) async fn set(
 #[utoipa::path(
     delete, path = "/supervisor/agents/{process_id}/secrets/{name}",
     params(("process_id", description = "`par-<agent>`, or the bare agent id"), ("name", description = "Of the secret")),
-    responses((status = 200, body = SecretList), (status = 404, description = "There is none", body = Detail))
+    responses((status = 200, body = SecretList), (status = 404, description = "There is none", body = Detail), (status = 422, description = "The agent's name, or the secret's, is wrong", body = Detail))
 )]
 pub(super) async fn remove(
     State(api): Shared,

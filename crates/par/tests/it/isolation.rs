@@ -30,7 +30,8 @@ impl Bait {
     pub(crate) fn lay(victim: u32) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("bait-")
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+            // Not in /tmp, which sessions have for themselves even without walls.
+            .tempdir_in("/var/tmp");
         let folder = folder.expect("a folder");
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("changed");
         std::fs::write(folder.path().join("file"), "bait").expect("written");
