@@ -184,7 +184,6 @@ impl Daemon {
             state: state.root().to_owned(),
         };
         let mut serving = Serving::open(self.settings, self.public, state, &announcement).await?;
-        announce(&announcement);
         if let Some(predecessor) = self.predecessor {
             // That one may have been killed meanwhile: all that it had is here.
             if let Err(error) = predecessor.serving() {
@@ -194,6 +193,8 @@ impl Daemon {
         serving.house.ground.state.take_over();
         // Not before: until now another process may have had the way in.
         serving.operator.write()?;
+        // Who hears of us finds the way in.
+        announce(&announcement);
         notify();
         match serving.until_the_end(&mut signals).await {
             End::Signal => serving.end(&mut signals).await,
